@@ -112,7 +112,10 @@ fn check(text: &str) -> Result<(), &'static str> {
         "sha256" if !lower_hex(64) => Err("sha256 takes 64 lower-case hex digits"),
         "sha512" if !lower_hex(128) => Err("sha512 takes 128 lower-case hex digits"),
         _ if encoded.is_empty() => Err("hash is empty"),
-        _ if !encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"=_-".contains(&b)) => {
+        _ if !encoded
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"=_-".contains(&b)) =>
+        {
             Err("hash has a character outside [a-zA-Z0-9=_-]")
         }
         _ => Ok(()),
@@ -125,7 +128,10 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         match check(text) {
             Ok(()) => Ok(Self { text: text.into() }),
-            Err(reason) => Err(DigestError { text: text.chars().take(80).collect(), reason }),
+            Err(reason) => Err(DigestError {
+                text: text.chars().take(80).collect(),
+                reason,
+            }),
         }
     }
 }
@@ -177,14 +183,26 @@ mod tests {
 
     #[test]
     fn any_registered_form_parses() {
-        for good in ["sha512:".to_owned() + &"a".repeat(128), "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8".into()] {
+        for good in [
+            "sha512:".to_owned() + &"a".repeat(128),
+            "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8".into(),
+        ] {
             assert_eq!(good.parse::<Digest>().unwrap().as_str(), good);
         }
     }
 
     #[test]
     fn malformed_digests_are_refused_and_named() {
-        for bad in ["", "sha256", "sha256:", "sha256:baddigeststring", "SHA256:aa", ":aa", "a..b:cc", "sha256:../../etc/passwd"] {
+        for bad in [
+            "",
+            "sha256",
+            "sha256:",
+            "sha256:baddigeststring",
+            "SHA256:aa",
+            ":aa",
+            "a..b:cc",
+            "sha256:../../etc/passwd",
+        ] {
             let error = bad.parse::<Digest>().unwrap_err();
             assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
         }

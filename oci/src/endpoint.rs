@@ -9,7 +9,16 @@ use crate::reference::{ManifestReference, ReferenceError};
 /// Longest path or query looked at, in bytes.
 const TARGET_BYTES_MAX: usize = 4096;
 /// What a query value must escape.
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'&').add(b'+').add(b'%').add(b'=');
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'&')
+    .add(b'+')
+    .add(b'%')
+    .add(b'=');
 
 /// What a `/v2` request is about. The method is the server's business.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +146,14 @@ impl Endpoint {
                 let last = last.as_ref().map(|last| format!("last={last}"));
                 with_query(format!("/v2/{name}/tags/list"), [n, last])
             }
-            Self::Referrers { name, digest, artifact_type } => {
-                let filter = artifact_type.as_ref().map(|kind| format!("artifactType={}", utf8_percent_encode(kind, QUERY)));
+            Self::Referrers {
+                name,
+                digest,
+                artifact_type,
+            } => {
+                let filter = artifact_type
+                    .as_ref()
+                    .map(|kind| format!("artifactType={}", utf8_percent_encode(kind, QUERY)));
                 with_query(format!("/v2/{name}/referrers/{digest}"), [filter, None])
             }
         }
@@ -147,7 +162,11 @@ impl Endpoint {
 
 fn with_query(path: String, parameters: [Option<String>; 2]) -> String {
     let query: Vec<_> = parameters.into_iter().flatten().collect();
-    if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+    if query.is_empty() {
+        path
+    } else {
+        format!("{path}?{}", query.join("&"))
+    }
 }
 
 fn parse_named(rest: &str, query: Option<&str>) -> Result<Option<Endpoint>, EndpointError> {
@@ -155,12 +174,20 @@ fn parse_named(rest: &str, query: Option<&str>) -> Result<Option<Endpoint>, Endp
     if let Some(text) = rest.strip_suffix("/tags/list") {
         return Ok(Some(tags_list(name(text)?, query)?));
     }
-    if let Some(text) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
+    if let Some(text) = rest
+        .strip_suffix("/blobs/uploads/")
+        .or_else(|| rest.strip_suffix("/blobs/uploads"))
+    {
         return Ok(Some(Endpoint::Uploads { name: name(text)? }));
     }
-    let Some((before, last)) = rest.rsplit_once('/') else { return Ok(None) };
+    let Some((before, last)) = rest.rsplit_once('/') else {
+        return Ok(None);
+    };
     if let Some(text) = before.strip_suffix("/blobs/uploads") {
-        return Ok(Some(Endpoint::Upload { name: name(text)?, session: last.to_owned() }));
+        return Ok(Some(Endpoint::Upload {
+            name: name(text)?,
+            session: last.to_owned(),
+        }));
     }
     if let Some(text) = before.strip_suffix("/manifests") {
         let name = name(text)?;
@@ -169,12 +196,19 @@ fn parse_named(rest: &str, query: Option<&str>) -> Result<Option<Endpoint>, Endp
     }
     if let Some(text) = before.strip_suffix("/blobs") {
         let name = name(text)?;
-        return Ok(Some(Endpoint::Blob { name, digest: last.parse().map_err(EndpointError::Digest)? }));
+        return Ok(Some(Endpoint::Blob {
+            name,
+            digest: last.parse().map_err(EndpointError::Digest)?,
+        }));
     }
     if let Some(text) = before.strip_suffix("/referrers") {
         let name = name(text)?;
         let digest = last.parse().map_err(EndpointError::Digest)?;
-        return Ok(Some(Endpoint::Referrers { name, digest, artifact_type: query_value(query, "artifactType") }));
+        return Ok(Some(Endpoint::Referrers {
+            name,
+            digest,
+            artifact_type: query_value(query, "artifactType"),
+        }));
     }
     Ok(None)
 }
@@ -192,7 +226,10 @@ fn tags_list(name: RepositoryName, query: Option<&str>) -> Result<Endpoint, Endp
 }
 
 fn query_value(query: Option<&str>, name: &str) -> Option<String> {
-    let (_, value) = query?.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
+    let (_, value) = query?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
@@ -222,12 +259,27 @@ mod tests {
     #[test]
     fn repositories_may_be_called_like_routes() {
         let reference: ManifestReference = "latest".parse().unwrap();
-        for repository in ["a/manifests/b", "blobs/uploads", "x/tags/list", "a/referrers/b", "manifests/x"] {
-            let expected = Endpoint::Manifest { name: name(repository), reference: reference.clone() };
-            assert_eq!(parse(&format!("/v2/{repository}/manifests/latest")).unwrap().0, expected);
+        for repository in [
+            "a/manifests/b",
+            "blobs/uploads",
+            "x/tags/list",
+            "a/referrers/b",
+            "manifests/x",
+        ] {
+            let expected = Endpoint::Manifest {
+                name: name(repository),
+                reference: reference.clone(),
+            };
+            assert_eq!(
+                parse(&format!("/v2/{repository}/manifests/latest")).unwrap().0,
+                expected
+            );
         }
         let digest = Digest::sha256(b"x");
-        let expected = Endpoint::Blob { name: name("blobs/uploads"), digest: digest.clone() };
+        let expected = Endpoint::Blob {
+            name: name("blobs/uploads"),
+            digest: digest.clone(),
+        };
         assert_eq!(parse(&format!("/v2/blobs/uploads/blobs/{digest}")).unwrap().0, expected);
     }
 
@@ -235,7 +287,13 @@ mod tests {
     fn digests_may_be_percent_encoded() {
         let digest = Digest::sha256(b"x");
         let encoded = digest.as_str().replace(':', "%3A");
-        assert_eq!(parse(&format!("/v2/a/blobs/{encoded}")).unwrap().0, Endpoint::Blob { name: name("a"), digest });
+        assert_eq!(
+            parse(&format!("/v2/a/blobs/{encoded}")).unwrap().0,
+            Endpoint::Blob {
+                name: name("a"),
+                digest
+            }
+        );
     }
 
     #[test]
@@ -244,24 +302,49 @@ mod tests {
         assert_eq!(host("/v2/library/nginx/manifests/1?ns=docker.io"), "docker.io");
         assert_eq!(host("/v2/a/manifests/1?ns=quay.io:443"), "quay.io:443");
         assert_eq!(host("/v2/a/manifests/1?ns=quay.io%3A443"), "quay.io:443");
-        assert!(matches!(parse("/v2/a/manifests/1?ns=a%20b"), Err(EndpointError::Name(_))));
+        assert!(matches!(
+            parse("/v2/a/manifests/1?ns=a%20b"),
+            Err(EndpointError::Name(_))
+        ));
         assert!(matches!(parse("/v2/a/manifests/1?ns="), Err(EndpointError::Name(_))));
     }
 
     #[test]
     fn tag_lists_and_referrers_carry_their_parameters() {
         let tags = parse("/v2/a/tags/list?n=10&last=b").unwrap().0;
-        assert_eq!(tags, Endpoint::TagsList { name: name("a"), n: Some(10), last: Some("b".parse().unwrap()) });
-        assert!(matches!(parse("/v2/a/tags/list?n=x"), Err(EndpointError::Query { name: "n" })));
+        assert_eq!(
+            tags,
+            Endpoint::TagsList {
+                name: name("a"),
+                n: Some(10),
+                last: Some("b".parse().unwrap())
+            }
+        );
+        assert!(matches!(
+            parse("/v2/a/tags/list?n=x"),
+            Err(EndpointError::Query { name: "n" })
+        ));
         let digest = Digest::sha256(b"x");
-        let referrers = parse(&format!("/v2/a/referrers/{digest}?artifactType=a%2Fb%2Bc")).unwrap().0;
-        assert_eq!(referrers, Endpoint::Referrers { name: name("a"), digest, artifact_type: Some("a/b+c".into()) });
+        let referrers = parse(&format!("/v2/a/referrers/{digest}?artifactType=a%2Fb%2Bc"))
+            .unwrap()
+            .0;
+        assert_eq!(
+            referrers,
+            Endpoint::Referrers {
+                name: name("a"),
+                digest,
+                artifact_type: Some("a/b+c".into())
+            }
+        );
     }
 
     #[test]
     fn each_wrong_part_is_named() {
         assert!(matches!(parse("/v2/a/blobs/sha256:bad"), Err(EndpointError::Digest(_))));
-        assert!(matches!(parse("/v2/a/manifests/sha256:bad"), Err(EndpointError::Reference(_))));
+        assert!(matches!(
+            parse("/v2/a/manifests/sha256:bad"),
+            Err(EndpointError::Reference(_))
+        ));
         assert!(matches!(parse("/v2/A/manifests/x"), Err(EndpointError::Name(_))));
         for unknown in ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/b", "/v2/_catalog"] {
             assert!(matches!(parse(unknown), Err(EndpointError::Unknown(_))), "{unknown}");
@@ -270,8 +353,14 @@ mod tests {
 
     #[test]
     fn uploads_are_told_from_blobs() {
-        assert_eq!(parse("/v2/a/blobs/uploads/").unwrap().0, Endpoint::Uploads { name: name("a") });
-        let session = Endpoint::Upload { name: name("a"), session: "s-1".into() };
+        assert_eq!(
+            parse("/v2/a/blobs/uploads/").unwrap().0,
+            Endpoint::Uploads { name: name("a") }
+        );
+        let session = Endpoint::Upload {
+            name: name("a"),
+            session: "s-1".into(),
+        };
         assert_eq!(parse("/v2/a/blobs/uploads/s-1").unwrap().0, session);
     }
 

@@ -71,7 +71,11 @@ pub struct ErrorEntry {
 impl ErrorDocument {
     /// A document with one error.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let entry = ErrorEntry { code, message: message.into(), detail: serde_json::Value::Null };
+        let entry = ErrorEntry {
+            code,
+            message: message.into(),
+            detail: serde_json::Value::Null,
+        };
         Self { errors: vec![entry] }
     }
 
@@ -114,19 +118,29 @@ mod tests {
     #[test]
     fn the_document_has_the_shape_clients_parse() {
         let json = String::from_utf8(ErrorDocument::new(ErrorCode::ManifestUnknown, "no such tag").to_json()).unwrap();
-        assert_eq!(json, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such tag"}]}"#);
+        assert_eq!(
+            json,
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such tag"}]}"#
+        );
     }
 
     #[test]
     fn the_printed_code_is_the_one_on_the_wire() {
-        for code in [ErrorCode::BlobUnknown, ErrorCode::TooManyRequests, ErrorCode::TagInvalid, ErrorCode::Unknown, ErrorCode::NameInvalid] {
+        for code in [
+            ErrorCode::BlobUnknown,
+            ErrorCode::TooManyRequests,
+            ErrorCode::TagInvalid,
+            ErrorCode::Unknown,
+            ErrorCode::NameInvalid,
+        ] {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
         }
     }
 
     #[test]
     fn a_code_of_another_registry_is_unknown() {
-        let document: ErrorDocument = serde_json::from_str(r#"{"errors":[{"code":"TEAPOT","detail":{"x":1}}]}"#).unwrap();
+        let document: ErrorDocument =
+            serde_json::from_str(r#"{"errors":[{"code":"TEAPOT","detail":{"x":1}}]}"#).unwrap();
         assert_eq!(document.errors[0].code, ErrorCode::Unknown);
     }
 }

@@ -23,6 +23,7 @@ pub struct RawManifest {
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "parsed one at a time and never kept in a collection")]
 pub enum Manifest {
     /// One image or artifact.
     Image(ImageManifest),
@@ -98,7 +99,11 @@ impl RawManifest {
     pub fn new(bytes: Bytes, media_type: MediaType) -> Result<Self, ManifestError> {
         check_size(&bytes)?;
         let digest = Digest::sha256(&bytes);
-        Ok(Self { bytes, media_type, digest })
+        Ok(Self {
+            bytes,
+            media_type,
+            digest,
+        })
     }
 
     /// Wraps bytes that were asked for by `digest`, after checking that they are its.
@@ -110,7 +115,11 @@ impl RawManifest {
         let mut verifier = digest.verifier().map_err(ManifestError::Unverifiable)?;
         verifier.update(&bytes);
         verifier.finish().map_err(ManifestError::Mismatch)?;
-        Ok(Self { bytes, media_type, digest: digest.clone() })
+        Ok(Self {
+            bytes,
+            media_type,
+            digest: digest.clone(),
+        })
     }
 
     /// The exact bytes.
@@ -135,7 +144,10 @@ impl RawManifest {
     /// # Errors
     /// [`ManifestError::Malformed`] and [`ManifestError::TooManyDescriptors`].
     pub fn parse(&self) -> Result<Manifest, ManifestError> {
-        let malformed = |source| ManifestError::Malformed { media_type: self.media_type.clone(), source };
+        let malformed = |source| ManifestError::Malformed {
+            media_type: self.media_type.clone(),
+            source,
+        };
         let manifest = if self.media_type.is_index() || (!self.media_type.is_manifest() && self.lists_manifests()) {
             Manifest::Index(serde_json::from_slice(&self.bytes).map_err(malformed)?)
         } else {
@@ -186,7 +198,9 @@ impl Manifest {
 
 fn check_size(bytes: &Bytes) -> Result<(), ManifestError> {
     if bytes.len() > MANIFEST_SIZE_BYTES_MAX {
-        return Err(ManifestError::TooLarge { size_bytes: bytes.len() });
+        return Err(ManifestError::TooLarge {
+            size_bytes: bytes.len(),
+        });
     }
     Ok(())
 }
@@ -202,7 +216,11 @@ mod tests {
     }
 
     fn descriptor(content: &str) -> String {
-        format!(r#"{{"mediaType":"application/octet-stream","digest":"{}","size":{}}}"#, Digest::sha256(content.as_bytes()), content.len())
+        format!(
+            r#"{{"mediaType":"application/octet-stream","digest":"{}","size":{}}}"#,
+            Digest::sha256(content.as_bytes()),
+            content.len()
+        )
     }
 
     #[test]
@@ -216,34 +234,56 @@ mod tests {
 
     #[test]
     fn an_image_names_config_then_layers() {
-        let json = format!(r#"{{"config":{},"layers":[{},{}]}}"#, descriptor("c"), descriptor("1"), descriptor("2"));
+        let json = format!(
+            r#"{{"config":{},"layers":[{},{}]}}"#,
+            descriptor("c"),
+            descriptor("1"),
+            descriptor("2")
+        );
         let manifest = raw(&json, MediaType::OCI_MANIFEST).parse().unwrap();
         let sizes: Vec<_> = manifest.blobs().map(|d| d.digest.clone()).collect();
-        assert_eq!(sizes, [Digest::sha256(b"c"), Digest::sha256(b"1"), Digest::sha256(b"2")]);
+        assert_eq!(
+            sizes,
+            [Digest::sha256(b"c"), Digest::sha256(b"1"), Digest::sha256(b"2")]
+        );
     }
 
     #[test]
     fn an_index_may_list_layers_and_platforms() {
         let json = format!(
             r#"{{"manifests":[{},{{"mediaType":"{}","digest":"{}","size":1,"platform":{{"architecture":"arm","os":"linux","variant":"v7"}}}}]}}"#,
-            descriptor("layer"), MediaType::OCI_MANIFEST, Digest::sha256(b"m")
+            descriptor("layer"),
+            MediaType::OCI_MANIFEST,
+            Digest::sha256(b"m")
         );
         let manifest = raw(&json, MediaType::OCI_INDEX).parse().unwrap();
         assert_eq!(manifest.children().len(), 2);
-        assert_eq!(manifest.children()[1].platform.as_ref().unwrap().variant.as_deref(), Some("v7"));
+        assert_eq!(
+            manifest.children()[1].platform.as_ref().unwrap().variant.as_deref(),
+            Some("v7")
+        );
     }
 
     #[test]
     fn null_lists_are_empty_ones() {
         let json = format!(r#"{{"config":{},"layers":null}}"#, descriptor("c"));
         assert_eq!(raw(&json, MediaType::OCI_MANIFEST).parse().unwrap().blobs().count(), 1);
-        assert!(raw(r#"{"manifests":null}"#, MediaType::OCI_INDEX).parse().unwrap().children().is_empty());
+        assert!(
+            raw(r#"{"manifests":null}"#, MediaType::OCI_INDEX)
+                .parse()
+                .unwrap()
+                .children()
+                .is_empty()
+        );
     }
 
     #[test]
     fn an_unknown_type_is_told_by_its_fields() {
         let unknown = "application/vnd.example+json";
-        assert!(matches!(raw(r#"{"manifests":[]}"#, unknown).parse().unwrap(), Manifest::Index(_)));
+        assert!(matches!(
+            raw(r#"{"manifests":[]}"#, unknown).parse().unwrap(),
+            Manifest::Index(_)
+        ));
         let image = format!(r#"{{"config":{}}}"#, descriptor("c"));
         assert!(matches!(raw(&image, unknown).parse().unwrap(), Manifest::Image(_)));
     }
@@ -252,7 +292,8 @@ mod tests {
     fn foreign_layers_may_be_absent() {
         let json = format!(
             r#"{{"config":{},"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{}","size":1,"urls":["https://a.example/x"]}}]}}"#,
-            descriptor("c"), Digest::sha256(b"f")
+            descriptor("c"),
+            Digest::sha256(b"f")
         );
         let manifest = raw(&json, MediaType::DOCKER_MANIFEST).parse().unwrap();
         assert_eq!(manifest.blobs().filter(|d| d.may_be_absent()).count(), 1);

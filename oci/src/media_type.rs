@@ -32,7 +32,12 @@ impl MediaType {
     /// What a blob is served as.
     pub const OCTET_STREAM: &str = "application/octet-stream";
     /// Every manifest type a client here understands, in the order to ask for them.
-    pub const MANIFESTS: [&str; 4] = [Self::OCI_INDEX, Self::OCI_MANIFEST, Self::DOCKER_LIST, Self::DOCKER_MANIFEST];
+    pub const MANIFESTS: [&str; 4] = [
+        Self::OCI_INDEX,
+        Self::OCI_MANIFEST,
+        Self::DOCKER_LIST,
+        Self::DOCKER_MANIFEST,
+    ];
 
     /// The type, `application/…`.
     pub fn as_str(&self) -> &str {
@@ -56,7 +61,9 @@ impl FromStr for MediaType {
     fn from_str(text: &str) -> Result<Self, MediaTypeError> {
         let bare = text.split(';').next().unwrap_or_default().trim();
         let part = |p: &str| {
-            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+            !p.is_empty()
+                && p.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
         };
         match bare.split_once('/') {
             Some((kind, subtype)) if part(kind) && part(subtype) && bare.len() <= MEDIA_TYPE_BYTES_MAX => {

@@ -42,7 +42,11 @@ pub struct NameError {
 
 impl NameError {
     fn new(kind: &'static str, text: &str, reason: &'static str) -> Self {
-        Self { kind, text: text.chars().take(80).collect(), reason }
+        Self {
+            kind,
+            text: text.chars().take(80).collect(),
+            reason,
+        }
     }
 }
 
@@ -92,11 +96,15 @@ fn check_name(text: &str) -> Result<(), &'static str> {
 fn is_name_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(first) || !alphanumeric(last) {
         return false;
     }
-    bytes.split(alphanumeric).all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+    bytes
+        .split(alphanumeric)
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 fn check_tag(text: &str) -> Result<(), &'static str> {
@@ -139,12 +147,16 @@ fn check_host(text: &str) -> Result<(), &'static str> {
             && l.len() <= 63
             && !l.starts_with('-')
             && !l.ends_with('-')
-            && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && l.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     if !host.split('.').all(label) {
         return Err("host is not a DNS name");
     }
-    let numeric = host.split('.').next_back().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+    let numeric = host
+        .split('.')
+        .next_back()
+        .is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
     if numeric && host.parse::<IpAddr>().is_err() {
         return Err("not an IPv4 address");
     }
@@ -239,10 +251,33 @@ mod tests {
     #[test]
     fn repository_names_follow_the_grammar() {
         let deep = vec!["a"; 20].join("/");
-        for good in ["nginx", "library/nginx", "a/manifests/b", "blobs/uploads", "x__y/a---b/c.d_e", "docker.io/library/nginx", &deep] {
+        for good in [
+            "nginx",
+            "library/nginx",
+            "a/manifests/b",
+            "blobs/uploads",
+            "x__y/a---b/c.d_e",
+            "docker.io/library/nginx",
+            &deep,
+        ] {
             assert!(good.parse::<RepositoryName>().is_ok(), "{good}");
         }
-        for bad in ["", "/", "a//b", "/a", "a/", "A", "a..b", "a___b", "-a", "a-", "a b", "a:b", "ä", &"a".repeat(256)] {
+        for bad in [
+            "",
+            "/",
+            "a//b",
+            "/a",
+            "a/",
+            "A",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "a b",
+            "a:b",
+            "ä",
+            &"a".repeat(256),
+        ] {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
         }
     }
@@ -259,12 +294,21 @@ mod tests {
 
     #[test]
     fn source_hosts_keep_their_port() {
-        let table = [("quay.io", "quay.io", None), ("quay.io:443", "quay.io", Some(443)), ("[::1]:5000", "[::1]", Some(5000)), ("[fd00::2]", "[fd00::2]", None), ("10.0.0.1:5000", "10.0.0.1", Some(5000)), ("localhost", "localhost", None)];
+        let table = [
+            ("quay.io", "quay.io", None),
+            ("quay.io:443", "quay.io", Some(443)),
+            ("[::1]:5000", "[::1]", Some(5000)),
+            ("[fd00::2]", "[fd00::2]", None),
+            ("10.0.0.1:5000", "10.0.0.1", Some(5000)),
+            ("localhost", "localhost", None),
+        ];
         for (text, host, port) in table {
             let parsed: SourceHost = text.parse().unwrap();
             assert_eq!((parsed.host(), parsed.port()), (host, port), "{text}");
         }
-        for bad in ["", ":5000", "a:0", "a:65536", "a:b", "a_b", "::1", "[::1", "a..b", "-a.b", "1.2.3", "http://a", "a/b"] {
+        for bad in [
+            "", ":5000", "a:0", "a:65536", "a:b", "a_b", "::1", "[::1", "a..b", "-a.b", "1.2.3", "http://a", "a/b",
+        ] {
             assert!(bad.parse::<SourceHost>().is_err(), "{bad}");
         }
     }

@@ -80,7 +80,10 @@ impl RangeHeader {
 
     /// Everything from `start` on.
     pub fn from_offset(start: u64) -> Self {
-        Self(Form::From { start, end_inclusive: None })
+        Self(Form::From {
+            start,
+            end_inclusive: None,
+        })
     }
 
     /// The first byte asked for, where that does not depend on the length.
@@ -107,9 +110,10 @@ impl RangeHeader {
                 ResolvedRange::Partial(ByteRange { start, end_inclusive })
             }
             Form::Last { count: 0 } => ResolvedRange::Unsatisfiable,
-            Form::Last { count } => {
-                ResolvedRange::Partial(ByteRange { start: size_bytes.saturating_sub(count), end_inclusive: last })
-            }
+            Form::Last { count } => ResolvedRange::Partial(ByteRange {
+                start: size_bytes.saturating_sub(count),
+                end_inclusive: last,
+            }),
         }
     }
 }
@@ -117,14 +121,22 @@ impl RangeHeader {
 fn parse_spec(spec: &str) -> Option<Form> {
     let (start, end) = spec.split_once('-')?;
     if start.is_empty() {
-        return Some(Form::Last { count: parse_number(end)? });
+        return Some(Form::Last {
+            count: parse_number(end)?,
+        });
     }
     let start = parse_number(start)?;
     if end.is_empty() {
-        return Some(Form::From { start, end_inclusive: None });
+        return Some(Form::From {
+            start,
+            end_inclusive: None,
+        });
     }
     let end_inclusive = parse_number(end)?;
-    (start <= end_inclusive).then_some(Form::From { start, end_inclusive: Some(end_inclusive) })
+    (start <= end_inclusive).then_some(Form::From {
+        start,
+        end_inclusive: Some(end_inclusive),
+    })
 }
 
 fn parse_number(text: &str) -> Option<u64> {
@@ -175,7 +187,9 @@ impl FromStr for ContentRange {
 fn parse_content_range(text: &str) -> Option<ContentRange> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     if range == "*" {
-        return Some(ContentRange::Unsatisfied { total: parse_number(total)? });
+        return Some(ContentRange::Unsatisfied {
+            total: parse_number(total)?,
+        });
     }
     let (start, end) = range.split_once('-')?;
     let range = ByteRange::new(parse_number(start)?, parse_number(end)?)?;
@@ -189,7 +203,10 @@ fn parse_content_range(text: &str) -> Option<ContentRange> {
 impl fmt::Display for ContentRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Part { range, total: Some(total) } => write!(f, "bytes {}-{}/{total}", range.start, range.end_inclusive),
+            Self::Part {
+                range,
+                total: Some(total),
+            } => write!(f, "bytes {}-{}/{total}", range.start, range.end_inclusive),
             Self::Part { range, total: None } => write!(f, "bytes {}-{}/*", range.start, range.end_inclusive),
             Self::Unsatisfied { total } => write!(f, "bytes */{total}"),
         }
@@ -199,8 +216,14 @@ impl fmt::Display for ContentRange {
 impl fmt::Display for RangeHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Form::From { start, end_inclusive: None } => write!(f, "bytes={start}-"),
-            Form::From { start, end_inclusive: Some(end) } => write!(f, "bytes={start}-{end}"),
+            Form::From {
+                start,
+                end_inclusive: None,
+            } => write!(f, "bytes={start}-"),
+            Form::From {
+                start,
+                end_inclusive: Some(end),
+            } => write!(f, "bytes={start}-{end}"),
             Form::Last { count } => write!(f, "bytes=-{count}"),
             Form::Several => f.write_str("bytes=0-"),
         }
@@ -242,7 +265,18 @@ mod tests {
 
     #[test]
     fn malformed_ranges_are_refused() {
-        for bad in ["", "bytes", "bytes=", "items=0-1", "bytes=-", "bytes=5-4", "bytes=a-b", "bytes=+1-2", "bytes=1-2,", "bytes=99999999999999999999-"] {
+        for bad in [
+            "",
+            "bytes",
+            "bytes=",
+            "items=0-1",
+            "bytes=-",
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes=1-2,",
+            "bytes=99999999999999999999-",
+        ] {
             assert!(RangeHeader::parse(bad).is_err(), "{bad}");
         }
     }
@@ -252,7 +286,14 @@ mod tests {
         for text in ["bytes 0-9/100", "bytes 0-9/*", "bytes */100"] {
             assert_eq!(text.parse::<ContentRange>().unwrap().to_string(), text);
         }
-        for bad in ["", "bytes 9-0/100", "bytes 0-100/100", "bytes */*", "bytes 0-9", "0-9/100"] {
+        for bad in [
+            "",
+            "bytes 9-0/100",
+            "bytes 0-100/100",
+            "bytes */*",
+            "bytes 0-9",
+            "0-9/100",
+        ] {
             assert!(bad.parse::<ContentRange>().is_err(), "{bad}");
         }
     }

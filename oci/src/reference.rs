@@ -78,9 +78,15 @@ impl FromStr for ManifestReference {
     /// A `:` makes it a digest: no tag holds one, so a malformed digest is never taken for a tag.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.contains(':') {
-            text.parse().map(Self::Digest).map_err(|source| ReferenceError::Digest { text: text.into(), source })
+            text.parse().map(Self::Digest).map_err(|source| ReferenceError::Digest {
+                text: text.into(),
+                source,
+            })
         } else {
-            text.parse().map(Self::Tag).map_err(|source| ReferenceError::Name { text: text.into(), source })
+            text.parse().map(Self::Tag).map_err(|source| ReferenceError::Name {
+                text: text.into(),
+                source,
+            })
         }
     }
 }
@@ -122,10 +128,16 @@ impl FromStr for ImageReference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let in_name = |source| ReferenceError::Name { text: text.into(), source };
+        let in_name = |source| ReferenceError::Name {
+            text: text.into(),
+            source,
+        };
         let (named, digest) = match text.split_once('@') {
             Some((named, digest)) => {
-                let digest = digest.parse().map_err(|source| ReferenceError::Digest { text: text.into(), source })?;
+                let digest = digest.parse().map_err(|source| ReferenceError::Digest {
+                    text: text.into(),
+                    source,
+                })?;
                 (named, Some(digest))
             }
             None => (text, None),
@@ -138,7 +150,11 @@ impl FromStr for ImageReference {
         let tag = tag.map(str::parse).transpose().map_err(in_name)?;
         let (host, name) = split_host(name).map_err(in_name)?;
         let name: RepositoryName = name.parse().map_err(in_name)?;
-        Ok(Self { repository: Repository::new(host, name), tag, digest })
+        Ok(Self {
+            repository: Repository::new(host, name),
+            tag,
+            digest,
+        })
     }
 }
 
@@ -204,12 +220,26 @@ mod tests {
 
     #[test]
     fn a_malformed_digest_is_not_a_tag() {
-        assert!(matches!("sha256:bad".parse::<ManifestReference>(), Err(ReferenceError::Digest { .. })));
+        assert!(matches!(
+            "sha256:bad".parse::<ManifestReference>(),
+            Err(ReferenceError::Digest { .. })
+        ));
     }
 
     #[test]
     fn malformed_images_are_refused() {
-        for bad in ["", ":", "a:", "a@", "a@sha256:0", "A/b/C", "a b", "http://a/b", "a//b", "quay.io/"] {
+        for bad in [
+            "",
+            ":",
+            "a:",
+            "a@",
+            "a@sha256:0",
+            "A/b/C",
+            "a b",
+            "http://a/b",
+            "a//b",
+            "quay.io/",
+        ] {
             assert!(bad.parse::<ImageReference>().is_err(), "{bad}");
         }
     }

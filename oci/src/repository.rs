@@ -74,7 +74,9 @@ mod tests {
     fn from_path(name: &str, ns: Option<&str>) -> String {
         let known = |host: &SourceHost| host.as_str() == "registry.corp:5000" || host.as_str() == "localhost:5000";
         let ns = ns.map(|ns| ns.parse().unwrap());
-        Repository::from_path(&name.parse().unwrap(), ns.as_ref(), known).unwrap().to_string()
+        Repository::from_path(&name.parse().unwrap(), ns.as_ref(), known)
+            .unwrap()
+            .to_string()
     }
 
     #[test]

@@ -44,9 +44,16 @@ impl Verifier {
         let state = match expected.algorithm() {
             Algorithm::Sha256 => State::Sha256(Sha256::new()),
             Algorithm::Sha512 => State::Sha512(Sha512::new()),
-            Algorithm::Other => return Err(UnsupportedAlgorithm { digest: expected.clone() }),
+            Algorithm::Other => {
+                return Err(UnsupportedAlgorithm {
+                    digest: expected.clone(),
+                });
+            }
         };
-        Ok(Self { expected: expected.clone(), state })
+        Ok(Self {
+            expected: expected.clone(),
+            state,
+        })
     }
 
     /// The digest the content is checked against.
@@ -71,13 +78,22 @@ impl Verifier {
             State::Sha256(hash) => Digest::from_hash("sha256", &hash.finalize()),
             State::Sha512(hash) => Digest::from_hash("sha512", &hash.finalize()),
         };
-        if actual == self.expected { Ok(()) } else { Err(DigestMismatch { expected: self.expected, actual }) }
+        if actual == self.expected {
+            Ok(())
+        } else {
+            Err(DigestMismatch {
+                expected: self.expected,
+                actual,
+            })
+        }
     }
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("expected", &self.expected).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
     }
 }
 
