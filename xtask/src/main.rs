@@ -1,1 +1,47 @@
-fn main() {}
+//! The project's chores as one program: the gate (`ci`), its parts, and `fix`.
+//!
+//! The gate only reads; `fix` is the one command here that changes files.
+
+mod check;
+mod deny;
+mod floors;
+mod licence;
+mod metadata;
+mod step;
+mod test_run;
+
+use std::process::ExitCode;
+
+use step::Report;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  ci       everything below, then the tests
+  lint     fmt, clippy, doc, deny, floors
+  fmt | clippy | doc | deny | floors      one part of it
+  test [cargo test's arguments]           all tests, with a count as the last line
+  e2e [name]                              the end-to-end tests alone
+  fix      format, and apply clippy's suggestions";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let report = match words.as_slice() {
+        ["ci"] => step::run_all(&check::gate()).and_then_tests(|| test_run::run_all(&[])),
+        ["lint"] => step::run_all(&check::gate()),
+        ["fix"] => step::run_all(&check::fix()),
+        ["test", rest @ ..] => Report::default().and_then_tests(|| test_run::run_all(rest)),
+        ["e2e", rest @ ..] => Report::default().and_then_tests(|| test_run::run_end_to_end(rest)),
+        [name] => match check::gate().into_iter().find(|step| step.name == *name) {
+            Some(step) => step::run_all(&[step]),
+            None => return usage(),
+        },
+        _ => return usage(),
+    };
+    report.finish()
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
