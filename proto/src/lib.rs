@@ -1,1 +1,16 @@
-//! proto
+//! The wire contract between the parts: generated protobuf messages and gRPC services, by version.
+
+pub mod status;
+
+/// Version 1 of the contract.
+pub mod v1 {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::unwrap_used,
+        clippy::clone_on_ref_ptr
+    )]
+
+    tonic::include_proto!("kuik.v1");
+}

@@ -1,0 +1,10 @@
+//! Compiles the `.proto` files with protox, so that no protoc program is needed.
+
+const PROTOS: &[&str] = &["proto/kuik/v1/raft.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
