@@ -1,0 +1,287 @@
+//! Configuration of a cache node: raw TOML in, a checked [`Config`] out.
+//!
+//! Every default stands here once. A key that does not exist is refused by name and line.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU8;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use upstream::UpstreamConfig;
+
+use crate::freshness::{FreshnessError, FreshnessPolicies, RawFreshness};
+
+/// Copies of each blob where nothing else is said; never more than there are nodes.
+pub const COPIES_DEFAULT: u8 = 3;
+/// How long a fill from a source may make no progress. A direct pull is ended by its runtime at about the same time.
+pub const FILL_NO_PROGRESS: Duration = Duration::from_secs(30);
+/// Fills in flight in one node. Each holds a file, a connection and a chunk buffer.
+pub const FILLS_MAX: usize = 256;
+/// Most peers a configuration may list.
+const PEERS_MAX: usize = 99;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name for logs.
+    pub node_name: String,
+    /// This node's place among [`Config::peers`]; also its slot in the layout.
+    pub ordinal: u32,
+    /// Everything the node keeps lives below this directory.
+    pub data_dir: PathBuf,
+    /// Copies wanted of each blob.
+    pub copies: NonZeroU8,
+    /// This node may found the cluster (only ordinal 0 ever does).
+    pub allow_genesis: bool,
+    /// Addresses to listen on.
+    pub listen: Listen,
+    /// All cache nodes, this one included, by ordinal.
+    pub peers: Vec<PeerAddress>,
+    /// Certificates for traffic between parts; without them it is plain.
+    pub tls: Option<TlsFiles>,
+    /// Source registries.
+    pub upstream: UpstreamConfig,
+    /// How fresh tags must be.
+    pub freshness: FreshnessPolicies,
+    /// Bounds of fills.
+    pub fill: FillLimits,
+}
+
+/// Addresses a node listens on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Plain HTTP for registry clients; absent unless wanted.
+    pub client: Option<SocketAddr>,
+    /// Registry for proxies and peers.
+    pub registry: SocketAddr,
+    /// Control between nodes.
+    pub grpc: SocketAddr,
+    /// Health, metrics, reports; plain.
+    pub admin: SocketAddr,
+}
+
+/// Where one cache node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerAddress {
+    /// Its place; stable for ever.
+    pub ordinal: u32,
+    /// Base URL of its gRPC port.
+    pub grpc: String,
+    /// Base URL of its registry port.
+    pub registry: String,
+    /// Base URL of its admin port, shown to people.
+    #[serde(default)]
+    pub admin: Option<String>,
+}
+
+/// PEM files of this node's identity and of the authority that signs its peers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Authority of the tier.
+    pub ca: PathBuf,
+    /// Certificate chain of this node.
+    pub cert: PathBuf,
+    /// Private key of this node.
+    pub key: PathBuf,
+}
+
+/// Bounds of fills.
+#[derive(Debug, Clone, Copy)]
+pub struct FillLimits {
+    /// A source that sends nothing for this long is given up.
+    pub no_progress: Duration,
+    /// Fills at once.
+    pub in_flight_max: usize,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read configuration {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, a key that does not exist, or a value of the wrong kind; the cause names line and key.
+    #[error("parse configuration {path}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("configuration key {key}: {reason}")]
+    Value {
+        /// The key, dotted.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The `[freshness]` section.
+    #[error("configuration key freshness")]
+    Freshness(#[source] FreshnessError),
+    /// The `[upstream]` section.
+    #[error("configuration key upstream")]
+    Upstream(#[source] upstream::ConfigError),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    node_name: Option<String>,
+    ordinal: u32,
+    data_dir: PathBuf,
+    #[serde(default = "copies_default")]
+    copies: u8,
+    #[serde(default)]
+    allow_genesis: bool,
+    listen: Listen,
+    peers: Vec<PeerAddress>,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    upstream: upstream::RawUpstreamConfig,
+    #[serde(default)]
+    freshness: RawFreshness,
+    #[serde(default)]
+    fill: RawFill,
+}
+
+fn copies_default() -> u8 {
+    COPIES_DEFAULT
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFill {
+    no_progress_seconds: Option<u64>,
+    in_flight_max: Option<usize>,
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names file, line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let raw: RawConfig = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        raw.check()
+    }
+
+    /// The address of this node among the peers.
+    pub fn own_address(&self) -> &PeerAddress {
+        self.peers.iter().find(|peer| peer.ordinal == self.ordinal).expect("checked when loaded")
+    }
+}
+
+impl RawConfig {
+    fn check(self) -> Result<Config, ConfigError> {
+        check_peers(&self.peers, self.ordinal)?;
+        let copies = NonZeroU8::new(self.copies)
+            .ok_or_else(|| ConfigError::Value { key: "copies", reason: "at least one copy is needed".into() })?;
+        Ok(Config {
+            node_name: self.node_name.unwrap_or_else(|| format!("node-{}", self.ordinal)),
+            ordinal: self.ordinal,
+            data_dir: self.data_dir,
+            copies,
+            allow_genesis: self.allow_genesis,
+            listen: self.listen,
+            peers: self.peers,
+            tls: self.tls,
+            upstream: UpstreamConfig::try_from(self.upstream).map_err(ConfigError::Upstream)?,
+            freshness: self.freshness.try_into().map_err(ConfigError::Freshness)?,
+            fill: self.fill.check()?,
+        })
+    }
+}
+
+impl RawFill {
+    fn check(self) -> Result<FillLimits, ConfigError> {
+        let no_progress = self.no_progress_seconds.map_or(FILL_NO_PROGRESS, Duration::from_secs);
+        if no_progress.is_zero() {
+            let reason = "must be at least 1".to_owned();
+            return Err(ConfigError::Value { key: "fill.no_progress_seconds", reason });
+        }
+        let in_flight_max = self.in_flight_max.unwrap_or(FILLS_MAX);
+        if in_flight_max == 0 {
+            return Err(ConfigError::Value { key: "fill.in_flight_max", reason: "must be at least 1".into() });
+        }
+        Ok(FillLimits { no_progress, in_flight_max })
+    }
+}
+
+fn check_peers(peers: &[PeerAddress], own: u32) -> Result<(), ConfigError> {
+    let wrong = |reason: String| Err(ConfigError::Value { key: "peers", reason });
+    if peers.len() > PEERS_MAX {
+        return wrong(format!("{} listed, at most {PEERS_MAX} make sense", peers.len()));
+    }
+    let ordinals: BTreeSet<_> = peers.iter().map(|peer| peer.ordinal).collect();
+    if ordinals.len() != peers.len() {
+        return wrong("an ordinal is listed twice".into());
+    }
+    if !ordinals.contains(&own) {
+        return wrong(format!("this node's ordinal {own} is not listed"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        ordinal = 0
+        data_dir = "/var/lib/kuik"
+        [listen]
+        registry = "127.0.0.1:5000"
+        grpc = "127.0.0.1:5001"
+        admin = "127.0.0.1:8080"
+        [[peers]]
+        ordinal = 0
+        grpc = "http://127.0.0.1:5001"
+        registry = "http://127.0.0.1:5000"
+    "#;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(file.path()).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            format!("{error}: {source}")
+        })
+    }
+
+    #[test]
+    fn what_is_not_written_has_its_default() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.copies.get(), COPIES_DEFAULT);
+        assert_eq!(config.fill.no_progress, FILL_NO_PROGRESS);
+        assert_eq!(config.node_name, "node-0");
+        assert!(!config.allow_genesis);
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_named() {
+        let error = load(&format!("copy = 2\n{GOOD}")).unwrap_err();
+        assert!(error.contains("copy") && error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_key() {
+        let no_copies = load(&format!("copies = 0\n{GOOD}")).unwrap_err();
+        assert!(no_copies.contains("copies"), "{no_copies}");
+        let stranger = load(&GOOD.replacen("ordinal = 0", "ordinal = 7", 1)).unwrap_err();
+        assert!(stranger.contains("peers") && stranger.contains('7'), "{stranger}");
+    }
+}
