@@ -1,6 +1,6 @@
 //! Compiles the `.proto` files with protox, so that no protoc program is needed.
 
-const PROTOS: &[&str] = &["proto/kuik/v1/raft.proto"];
+const PROTOS: &[&str] = &["proto/kuik/v1/raft.proto", "proto/kuik/v1/peer.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
