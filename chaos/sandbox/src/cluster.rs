@@ -1,0 +1,312 @@
+//! A whole cluster as `kuik up` starts it: cache nodes and a proxy, each a process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port, is_alive, program, signal};
+use crate::{http, wait};
+
+/// Formation is a few elections and RocksDB opens; generous, for debug builds on a busy machine.
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A killed process is gone at once; a paused one is killed with the cluster.
+const GONE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What `kuik up` is told.
+#[derive(Clone, Debug)]
+pub struct ClusterBuilder {
+    nodes: u8,
+    copies: Option<u8>,
+    restart: bool,
+    upstreams: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+/// One process of the cluster, as the ready file names it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeStatus {
+    pub id: Value,
+    pub pid: u32,
+    /// Its plain client listener.
+    pub url: String,
+    /// Its `/livez`, `/readyz` and `/metrics`.
+    pub admin: String,
+    pub data: PathBuf,
+}
+
+/// The proxy, as the ready file names it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ProxyStatus {
+    pub pid: u32,
+    pub url: String,
+    pub admin: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ReadyFile {
+    cluster_id: String,
+    proxy: ProxyStatus,
+    nodes: Vec<NodeStatus>,
+}
+
+/// A running cluster. Its data outlives a [`Cluster::restart`] and goes with the value.
+#[derive(Debug)]
+pub struct Cluster {
+    builder: ClusterBuilder,
+    directory: TempDir,
+    listen: String,
+    kuik: Process,
+    ready: ReadyFile,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            copies: None,
+            restart: false,
+            upstreams: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// How many cache nodes (3 unless told).
+    #[must_use]
+    pub fn nodes(mut self, nodes: u8) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// How many nodes keep each blob.
+    #[must_use]
+    pub fn copies(mut self, copies: u8) -> Self {
+        self.copies = Some(copies);
+        self
+    }
+
+    /// Whether a node that dies is started again (not unless told).
+    #[must_use]
+    pub fn restart(mut self, restart: bool) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// Where images of `host` come from.
+    #[must_use]
+    pub fn upstream(mut self, host: &str, url: &str) -> Self {
+        self.upstreams.push((host.to_owned(), url.to_owned()));
+        self
+    }
+
+    /// Another argument of `kuik up`.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts the cluster and waits until pulls work.
+    ///
+    /// # Errors
+    /// If it is not ready in time, with the end of its output.
+    pub fn start(self) -> Result<Cluster> {
+        let directory = tempfile::tempdir().context("make a data directory")?;
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let (kuik, ready) = self.up(directory.path(), &listen)?;
+        Ok(Cluster {
+            builder: self,
+            directory,
+            listen,
+            kuik,
+            ready,
+        })
+    }
+
+    fn up(&self, directory: &Path, listen: &str) -> Result<(Process, ReadyFile)> {
+        let ready_file = directory.join("ready.json");
+        if ready_file.exists() {
+            std::fs::remove_file(&ready_file).context("remove the old ready file")?;
+        }
+        let mut command = Command::new(program("kuik")?);
+        command.args(["up", "--listen", listen, "--nodes", &self.nodes.to_string()]);
+        command
+            .arg("--data")
+            .arg(directory.join("data"))
+            .arg("--ready-file")
+            .arg(&ready_file);
+        if let Some(copies) = self.copies {
+            command.args(["--copies", &copies.to_string()]);
+        }
+        if !self.restart {
+            command.arg("--no-restart");
+        }
+        for (host, url) in &self.upstreams {
+            command.arg("--upstream").arg(format!("{host}={url}"));
+        }
+        command.args(&self.arguments);
+        let mut kuik = Process::start(&mut command, &directory.join("kuik.log"))?;
+        let ready = wait::until(READY_DEADLINE, "kuik up to be ready", || {
+            kuik.check()?;
+            read_ready_file(&ready_file)
+        });
+        match ready {
+            Ok(ready) => Ok((kuik, ready)),
+            Err(error) => Err(error.context(kuik.log_tail())),
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts to describe a cluster.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    /// The proxy's base URL.
+    pub fn proxy_url(&self) -> &str {
+        &self.ready.proxy.url
+    }
+
+    /// What a client puts before `HOST/IMAGE` to pull through the proxy: `127.0.0.1:PORT`.
+    pub fn authority(&self) -> &str {
+        &self.listen
+    }
+
+    /// The cluster's identity, which survives restarts.
+    pub fn id(&self) -> &str {
+        &self.ready.cluster_id
+    }
+
+    /// The proxy's process.
+    pub fn proxy(&self) -> &ProxyStatus {
+        &self.ready.proxy
+    }
+
+    /// The cache nodes, in a fixed order.
+    pub fn nodes(&self) -> &[NodeStatus] {
+        &self.ready.nodes
+    }
+
+    /// Kills a node as a crash would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill(&self, node: usize) -> Result<()> {
+        let pid = self.ready.nodes[node].pid;
+        signal(pid, Signal::KILL)?;
+        wait::until(GONE_DEADLINE, "a killed node to be gone", || {
+            Ok((!is_alive(pid)).then_some(()))
+        })
+    }
+
+    /// Stops a node from doing anything, without closing its connections.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn pause(&self, node: usize) -> Result<()> {
+        signal(self.ready.nodes[node].pid, Signal::STOP)
+    }
+
+    /// Lets a paused node go on.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn resume(&self, node: usize) -> Result<()> {
+        signal(self.ready.nodes[node].pid, Signal::CONT)
+    }
+
+    /// Ends what is left of the cluster and starts it again on the same data.
+    ///
+    /// # Errors
+    /// If it is not ready in time.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kuik.stop()?;
+        self.make_sure_all_are_gone()?;
+        (self.kuik, self.ready) = self.builder.up(self.directory.path(), &self.listen)?;
+        Ok(())
+    }
+
+    /// What a `kuik` command answers in JSON, for example `status`.
+    ///
+    /// # Errors
+    /// If it fails, with what it says.
+    pub fn kuik(&self, arguments: &[&str]) -> Result<Value> {
+        let output = Command::new(program("kuik")?)
+            .args(arguments)
+            .args(["--output", "json", "--data"])
+            .arg(self.directory.path().join("data"))
+            .output()
+            .context("start kuik")?;
+        if !output.status.success() {
+            bail!("kuik {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        serde_json::from_slice(&output.stdout).context("parse kuik's answer")
+    }
+
+    /// Waits until a node says it can serve.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub fn wait_ready(&self, node: usize) -> Result<()> {
+        let url = format!("{}/readyz", self.ready.nodes[node].admin);
+        wait::until(READY_DEADLINE, "a node to be ready", || {
+            Ok(http::get(&url).ok().filter(|answer| answer.status == 200).map(|_| ()))
+        })
+    }
+
+    /// The end of what `kuik up` and its children wrote, for a failure's message.
+    pub fn log_tail(&self) -> String {
+        self.kuik.log_tail()
+    }
+
+    fn make_sure_all_are_gone(&self) -> Result<()> {
+        for pid in self.pids() {
+            if is_alive(pid) {
+                signal(pid, Signal::KILL)?;
+            }
+            wait::until(GONE_DEADLINE, "a process of the cluster to be gone", || {
+                Ok((!is_alive(pid)).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn pids(&self) -> impl Iterator<Item = u32> {
+        self.ready
+            .nodes
+            .iter()
+            .map(|node| node.pid)
+            .chain([self.ready.proxy.pid])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A paused node could not end by itself.
+        for pid in self.pids().filter(|pid| is_alive(*pid)) {
+            let _ = signal(pid, Signal::CONT);
+        }
+        if std::thread::panicking() {
+            eprintln!("--- kuik up:\n{}", self.log_tail());
+        }
+        let _ = self.kuik.stop();
+        let _ = self.make_sure_all_are_gone();
+    }
+}
+
+fn read_ready_file(path: &Path) -> Result<Option<ReadyFile>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).context("parse the ready file"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("read the ready file"),
+    }
+}
