@@ -17,7 +17,7 @@ use crate::query::{BlobQuery, ManifestQuery, ReferrersQuery, TagsQuery};
 ///
 /// Duties of an implementation:
 /// - Every wait is bounded by the implementation, which knows whether its source makes progress; the server only
-///   ends connections on which nothing at all was written for ten minutes.
+///   ends connections on which nothing at all was written for [`Limits::silence`](crate::Limits).
 /// - A future is dropped when its client goes away. Work that others wait for must not live in it.
 /// - Names arrive as in the path: telling a host segment from a repository is the implementation's.
 /// - `head` asks for the same answer, judged the same way, without reading the bytes.

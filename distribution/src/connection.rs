@@ -1,0 +1,84 @@
+//! One connection: HTTP/1.1 over a watched socket, ended when any of its bounds is passed.
+
+mod progress;
+mod watchdog;
+mod watched;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::debug;
+
+pub(crate) use progress::{Busy, Progress};
+pub(crate) use watched::Watched;
+
+use crate::body::Body;
+use crate::limits::Limits;
+use watchdog::Watchdog;
+
+/// Bytes of answers that may wait in the process for one connection. One chunk of a blob is at most 1 MiB, and a
+/// second one is prepared while it is written.
+const WRITE_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Serves requests until the client goes away, a bound is passed or, once `draining`, the answer in flight is out.
+pub(crate) async fn serve<IO, F, A>(
+    io: IO,
+    progress: Arc<Progress>,
+    limits: &Limits,
+    mut draining: watch::Receiver<bool>,
+    answer: F,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Request<Incoming>) -> A,
+    A: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    let http = http(limits).serve_connection(TokioIo::new(io), service_fn(answer));
+    let mut http = pin!(http);
+    let mut watchdog = Watchdog::new(limits, Instant::now());
+    let mut tick = interval(limits.tick());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut drain = pin!(draining.wait_for(|draining| *draining));
+    let mut drain_seen = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = http.as_mut() => {
+                if let Err(err) = ended {
+                    debug!(error = &err as &dyn Error, "connection ended");
+                }
+                return;
+            }
+            _ = drain.as_mut(), if !drain_seen => {
+                drain_seen = true;
+                http.as_mut().graceful_shutdown();
+            }
+            now = tick.tick() => {
+                if let Some(bound) = watchdog.look(&progress, now) {
+                    debug!(bound, "connection closed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn http(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // The watchdog keeps the header bound without setting a timer for every request. `pipeline_flush` stays off:
+    // it loses the answer to a malformed head (hyper 1.12), and no client here pipelines.
+    http.header_read_timeout(None)
+        .max_header_size(limits.head_bytes_max)
+        .max_buf_size(WRITE_BUFFER_BYTES_MAX.max(limits.head_bytes_max));
+    http
+}
