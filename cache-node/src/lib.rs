@@ -1,1 +1,3 @@
 //! cache-node
+
+pub mod blob_store;
