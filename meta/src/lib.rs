@@ -1,1 +1,51 @@
-//! meta
+//! The replicated state machine: what the cache nodes agree on.
+//!
+//! [`apply`] is a function from (state, envelope) to (outcome, mutations). It does no IO, reads no clock, draws no
+//! random number and never depends on hash-map order, so every replica that applies the same log holds the same
+//! bytes. State is reached through [`Read`]; nothing here ever holds all of it but [`MemoryState`], which is for tests
+//! and the simulation.
+//!
+//! Left out on purpose: where blob bytes lie, presence and access times (each node's own business, not the log's).
+
+#![warn(missing_docs)]
+
+mod apply;
+mod codec;
+mod command;
+mod envelope;
+mod family;
+mod feature_level;
+mod generation;
+mod id;
+mod memory;
+mod mutation;
+mod outcome;
+mod overlay;
+mod read;
+mod record;
+mod state_hash;
+pub mod view;
+
+pub use apply::{CHILDREN_COMPLETED_AT_ONCE_MAX, MISSING_BLOBS_LISTED_MAX, REQUESTS_REMEMBERED_MAX, apply};
+pub use codec::DecodeError;
+pub use command::{
+    AbandonGens, BootNode, Candidate, Command, CommitBlob, CompleteManifest, InitCluster, LAYOUT_SLOTS_MAX, Link,
+    MANIFEST_INLINE_BYTES_MAX, ManifestContent, MarkLost, NewerCommand, PromoteTag, PutManifest, REFERENCES_MAX,
+    RegisterNode, SetCandidate, SetFeatureLevel, SetLayout, TagCheck, TagChecked,
+};
+pub use envelope::Envelope;
+pub use family::Family;
+pub use feature_level::FeatureLevel;
+pub use generation::{Gen, GenError};
+pub use id::{ClusterId, IdError, JoinNonce, LogPosition, NodeId, RepositoryId, RequestId, StorageId};
+pub use memory::MemoryState;
+pub use mutation::Mutation;
+pub use outcome::{Outcome, Rejected};
+pub use overlay::Overlay;
+pub use read::{Entry, Read, ReadError};
+pub use record::{
+    Addresses, BlobRecord, BlobReference, BlobState, ChildReference, ClusterRecord, Completeness, LayoutRecord,
+    ManifestRecord, ManifestReferences, NodeRecord, Platform, RepositoryRecord, TAG_HISTORY_MAX, TagHistoryEntry,
+    TagRecord,
+};
+pub use state_hash::StateHash;
