@@ -16,8 +16,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub(crate) use progress::{Busy, Progress};
@@ -36,7 +36,7 @@ pub(crate) async fn serve<IO, F, A>(
     io: IO,
     progress: Arc<Progress>,
     limits: &Limits,
-    mut draining: watch::Receiver<bool>,
+    draining: CancellationToken,
     answer: F,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -48,7 +48,7 @@ pub(crate) async fn serve<IO, F, A>(
     let mut watchdog = Watchdog::new(limits, Instant::now());
     let mut tick = interval(limits.tick());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut drain = pin!(draining.wait_for(|draining| *draining));
+    let mut drain = pin!(draining.cancelled());
     let mut drain_seen = false;
     loop {
         tokio::select! {
@@ -59,7 +59,7 @@ pub(crate) async fn serve<IO, F, A>(
                 }
                 return;
             }
-            _ = drain.as_mut(), if !drain_seen => {
+            () = drain.as_mut(), if !drain_seen => {
                 drain_seen = true;
                 http.as_mut().graceful_shutdown();
             }

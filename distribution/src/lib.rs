@@ -31,3 +31,4 @@ pub use registry::{
 };
 pub use routes::{NoRoutes, Routes};
 pub use server::{Server, ServerHandle};
+pub use service::Protocol;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::connection::{self, Progress, Watched};
@@ -82,15 +83,15 @@ impl<R: Registry, H: Routes> Server<R, H> {
     /// The listener's address cannot be told.
     pub fn start(self, listener: TcpListener) -> io::Result<ServerHandle> {
         let address = listener.local_addr()?;
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(self.run(listener, stopped));
+        task.spawn(self.run(listener, stop.clone()));
         Ok(ServerHandle { address, stop, task })
     }
 
-    /// Serves until `stop` holds true or its sender is gone, then closes the listener, lets answers in flight
+    /// Serves until `stop` is cancelled, then closes the listener, lets answers in flight
     /// finish within [`Limits::grace`], and cuts the rest. Dropping the future cuts everything at once.
-    pub async fn run(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let grace = self.limits.grace;
         let slots = Arc::new(Semaphore::new(self.limits.connections_max));
         let acceptor = Acceptor {
@@ -101,7 +102,7 @@ impl<R: Registry, H: Routes> Server<R, H> {
         };
         let mut connections = JoinSet::new();
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => (),
+            () = stop.cancelled() => (),
             never = acceptor.accept_all(&listener, &mut connections) => match never {},
         }
         // A client that connects now must be refused, not left in the queue of a listener nobody reads.
@@ -117,13 +118,20 @@ impl<R: Registry, H: Routes> Server<R, H> {
             );
         }
     }
+
+    /// Serves one accepted connection, for a caller with an accept loop of its own, until it ends or, once
+    /// `stop` is cancelled, the answer in flight is out.
+    pub async fn serve_connection(self, stream: TcpStream, stop: CancellationToken) {
+        let service = Arc::new(Service::new(self.registry, self.routes, self.limits));
+        serve_stream(stream, service, self.tls.map(TlsAcceptor::from), stop).await;
+    }
 }
 
 /// A running server. Dropping it cuts all connections.
 #[derive(Debug)]
 pub struct ServerHandle {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     task: JoinSet<()>,
 }
 
@@ -135,7 +143,7 @@ impl ServerHandle {
 
     /// Closes the listener, then waits for the answers in flight, at most [`Limits::grace`].
     pub async fn shutdown(mut self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         self.ended().await;
     }
 
@@ -159,7 +167,7 @@ struct Acceptor<R, H> {
     service: Arc<Service<R, H>>,
     tls: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
 }
 
 impl<R: Registry, H: Routes> Acceptor<R, H> {
@@ -214,7 +222,7 @@ async fn serve_stream<R: Registry, H: Routes>(
     stream: TcpStream,
     service: Arc<Service<R, H>>,
     tls: Option<TlsAcceptor>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
 ) {
     // Fails only on a socket that is already gone, which the first read reports.
     let _ = stream.set_nodelay(true);
@@ -242,7 +250,7 @@ async fn serve_http<IO, R: Registry, H: Routes>(
     service: Arc<Service<R, H>>,
     client: Client,
     progress: Arc<Progress>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
 ) where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -28,7 +28,7 @@ use crate::routes::Routes;
 
 /// A registry and routes, ready to answer requests of any connection.
 pub(crate) struct Service<R, H> {
-    registry: Arc<R>,
+    protocol: Protocol<R>,
     routes: Arc<H>,
     limits: Limits,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Service<R, H> {
 impl<R: Registry, H: Routes> Service<R, H> {
     pub(crate) fn new(registry: Arc<R>, routes: Arc<H>, limits: Limits) -> Self {
         Self {
-            registry,
+            protocol: Protocol::new(registry),
             routes,
             limits,
         }
@@ -64,10 +64,7 @@ impl<R: Registry, H: Routes> Service<R, H> {
 
     async fn answer_protocol(&self, parts: Parts, body: Incoming, client: Client) -> Response<Body> {
         let read = body.is_end_stream() || self.drain(&parts, body).await;
-        let mut response = match Endpoint::parse(parts.uri.path(), parts.uri.query()) {
-            Ok((endpoint, ns)) => self.answer_endpoint(endpoint, ns, &parts, client).await,
-            Err(err) => malformed(&err, &parts),
-        };
+        let mut response = self.protocol.answer(&parts, client).await;
         if !read {
             response::close(&mut response);
         }
@@ -89,6 +86,27 @@ impl<R: Registry, H: Routes> Service<R, H> {
             Some(())
         };
         matches!(timeout(self.limits.drain, read_all).await, Ok(Some(())))
+    }
+}
+
+/// The protocol itself, without a connection: a request's head to a response.
+#[derive(Debug)]
+pub struct Protocol<R> {
+    registry: Arc<R>,
+}
+
+impl<R: Registry> Protocol<R> {
+    /// Answers from `registry`.
+    pub fn new(registry: Arc<R>) -> Self {
+        Self { registry }
+    }
+
+    /// Answers one request, whose body, if any, means nothing. The first chunk of a blob is awaited here.
+    pub async fn answer(&self, head: &Parts, client: Client) -> Response<Body> {
+        match Endpoint::parse(head.uri.path(), head.uri.query()) {
+            Ok((endpoint, ns)) => self.answer_endpoint(endpoint, ns, head, client).await,
+            Err(err) => malformed(&err, head),
+        }
     }
 
     async fn answer_endpoint(
