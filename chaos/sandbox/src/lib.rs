@@ -13,5 +13,5 @@ pub mod source;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterBuilder, NodeStatus};
-pub use process::{Process, cpu_seconds, free_port, resident_bytes};
+pub use process::{Process, cpu_seconds, free_port, resident_bytes, with_children};
 pub use source::SourceRegistry;

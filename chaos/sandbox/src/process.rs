@@ -142,6 +142,17 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }
 
+/// A process and its children, in no order.
+pub fn with_children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .chain([pid])
+        .collect()
+}
+
 /// The physical memory a process holds now.
 ///
 /// # Errors
