@@ -109,22 +109,24 @@ impl Field {
 
 fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Result<Cluster> {
     let cluster = Cluster::builder().upstream(SOURCE_HOST, &source.url()).start()?;
-    let nodes: Vec<u32> = cluster.nodes().iter().map(|node| node.pid).collect();
+    let nodes: Vec<u32> = cluster.nodes().iter().filter_map(|node| node.pid).collect();
     let node = cluster.nodes().first().context("a cluster has nodes")?;
+    let node_pid = node.pid.context("a node runs")?;
     let proxy = cluster.proxy();
+    let proxy_pid = proxy.pid.context("the proxy runs")?;
     contenders.push(Contender {
         name: "kuik node",
         role: Role::Node,
         base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", node.url),
         pids: nodes.clone(),
-        front: node.pid,
+        front: node_pid,
     });
     contenders.push(Contender {
         name: "kuik proxy",
         role: Role::Proxy,
         base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", proxy.url),
-        pids: nodes.into_iter().chain([proxy.pid]).collect(),
-        front: proxy.pid,
+        pids: nodes.into_iter().chain([proxy_pid]).collect(),
+        front: proxy_pid,
     });
     Ok(cluster)
 }

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// How long a process may take to end by itself before it is killed.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long a process may take to end by itself before it is killed; `kuik up` gives its children 27 s.
+const GRACE: Duration = Duration::from_secs(40);
 
 /// How much of a log is shown when a process fails.
 const LOG_TAIL_LINES: usize = 40;
