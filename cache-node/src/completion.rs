@@ -10,7 +10,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use oci::{Digest, Repository, Tag};
 use raft::MetaHandle;
 use tokio::sync::mpsc;

@@ -8,15 +8,15 @@ use lru::LruCache;
 use meta::{Candidate, Command, CommitBlob, MANIFEST_INLINE_BYTES_MAX, ManifestContent, ManifestReferences, PutManifest, view};
 use oci::{Digest, ManifestReference, MediaType, RawManifest, Repository};
 use raft::MetaHandle;
-use upstream::tier::{Ask, NodeClient};
 
 use crate::asked::Asked;
 use crate::blobs::Blobs;
 use crate::completion::Completion;
+use crate::peers::{PeerAnswer, Peers};
 use crate::pull_error::{PullError, chain};
 use crate::recorder::Recorder;
 use crate::sources::Sources;
-use crate::tier::{Seat, Tier};
+use crate::tier::Seat;
 
 /// Manifests kept in memory: they bridge the time until the state has them, and spare it reads. Most are under 10 KiB.
 const RECENT_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("512 is not zero");
@@ -35,8 +35,7 @@ pub struct FoundManifest {
 /// Finds manifests by digest.
 pub struct Manifests {
     ledger: MetaHandle,
-    tier: Arc<Tier>,
-    nodes: NodeClient,
+    peers: Peers,
     sources: Arc<Sources>,
     blobs: Arc<Blobs>,
     recorder: Recorder,
@@ -48,10 +47,8 @@ pub struct Manifests {
 pub struct ManifestParts {
     /// The replicated state.
     pub ledger: MetaHandle,
-    /// Who owns what.
-    pub tier: Arc<Tier>,
-    /// Asks other nodes.
-    pub nodes: NodeClient,
+    /// Who owns what, and how to ask them.
+    pub peers: Peers,
     /// Asks source registries.
     pub sources: Arc<Sources>,
     /// Holds manifests too large for the state.
@@ -65,9 +62,9 @@ pub struct ManifestParts {
 impl Manifests {
     /// Puts the parts together.
     pub fn new(parts: ManifestParts) -> Self {
-        let ManifestParts { ledger, tier, nodes, sources, blobs, recorder, completion } = parts;
+        let ManifestParts { ledger, peers, sources, blobs, recorder, completion } = parts;
         let recent = Mutex::new(LruCache::new(RECENT_MAX));
-        Self { ledger, tier, nodes, sources, blobs, recorder, completion, recent }
+        Self { ledger, peers, sources, blobs, recorder, completion, recent }
     }
 
     /// Finds a manifest that `repository` may give out.
@@ -84,7 +81,7 @@ impl Manifests {
             return Ok(FoundManifest { raw, source: Source::Local });
         }
         if asked.may_ask_owner()
-            && let Seat::Peer(owner) = self.tier.owner(digest.as_str())
+            && let Seat::Peer(owner) = self.peers.tier().owner(digest.as_str())
             && let Some(answer) = self.ask_owner(owner, repository, digest, asked).await
         {
             return answer;
@@ -146,19 +143,15 @@ impl Manifests {
         digest: &Digest,
         asked: Asked,
     ) -> Option<Result<FoundManifest, PullError>> {
-        let peer = self.tier.peer(owner)?;
-        let ask = Ask { hop: asked.hops_to_owner(), cache_index: None };
         let reference = ManifestReference::Digest(digest.clone());
-        match self.nodes.manifest(&peer.registry, repository, &reference, &ask).await {
-            Ok(answer) => {
-                self.remember(repository, &answer.manifest);
-                Some(Ok(FoundManifest { raw: answer.manifest, source: Source::Peer }))
+        match self.peers.manifest(owner, repository, &reference, asked).await {
+            PeerAnswer::Found((raw, _)) => {
+                self.remember(repository, &raw);
+                Some(Ok(FoundManifest { raw, source: Source::Peer }))
             }
-            Err(error) if error.is_answer() => Some(Err(error.into())),
-            Err(error) => {
-                if error.is_unreachable() {
-                    self.tier.mark_dead(owner);
-                }
+            PeerAnswer::Refused(error) => Some(Err(error)),
+            PeerAnswer::Unable(why) => {
+                tracing::debug!(peer = owner, digest = %digest, why, "owner could not give a manifest");
                 None
             }
         }

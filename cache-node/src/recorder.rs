@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use meta::{Command, Outcome};
 use raft::MetaHandle;
 use tokio::sync::mpsc;

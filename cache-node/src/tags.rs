@@ -6,24 +6,24 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use distribution::{CacheIndex, Source, Warning};
 use meta::{Candidate, Command, SetCandidate, TagCheck, TagChecked, TagRecord, view};
 use oci::{Digest, ManifestReference, RawManifest, Repository, Tag};
 use raft::MetaHandle;
 use tokio::time::{Instant, timeout_at};
 use upstream::ManifestHead;
-use upstream::tier::{Ask, NodeClient};
 
 use crate::asked::Asked;
 use crate::completion::Completion;
 use crate::freshness::{CachedTag, Freshness, FreshnessPolicies, TagDecision, decide};
 use crate::manifests::Manifests;
+use crate::peers::{PeerAnswer, Peers};
 use crate::pull_error::{PullError, chain};
 use crate::recorder::Recorder;
 use crate::source_health::Health;
 use crate::sources::Sources;
-use crate::tier::{Ordinal, Seat, Tier};
+use crate::tier::{Ordinal, Seat};
 use crate::whole;
 
 /// How long a source may take where something is cached: what is cached is served within 2 s, all told.
@@ -57,10 +57,8 @@ pub struct Tags {
 pub struct TagParts {
     /// The replicated state.
     pub ledger: MetaHandle,
-    /// Who owns what.
-    pub tier: Arc<Tier>,
-    /// Asks other nodes.
-    pub nodes: NodeClient,
+    /// Who owns what, and how to ask them.
+    pub peers: Peers,
     /// Asks source registries.
     pub sources: Arc<Sources>,
     /// Manifests by digest.
@@ -190,7 +188,7 @@ impl Tags {
         deadline: Instant,
     ) -> Result<TagAnswer, PullError> {
         if asked.may_ask_owner()
-            && let Seat::Peer(owner) = self.parts.tier.owner(&format!("{repository}:{tag}"))
+            && let Seat::Peer(owner) = self.parts.peers.tier().owner(&format!("{repository}:{tag}"))
             && let Some(answer) = self.ask_owner(owner, repository, tag, asked).await
         {
             return answer;
@@ -211,20 +209,16 @@ impl Tags {
         tag: &Tag,
         asked: Asked,
     ) -> Option<Result<TagAnswer, PullError>> {
-        let peer = self.parts.tier.peer(owner)?;
-        let ask = Ask { hop: asked.hops_to_owner(), cache_index: asked.cache_index.map(|index| index.to_string()) };
         let reference = ManifestReference::Tag(tag.clone());
-        match self.parts.nodes.manifest(&peer.registry, repository, &reference, &ask).await {
-            Ok(answer) => {
-                let cache_index = answer.notes.cache_index.as_deref().and_then(|index| index.parse().ok());
-                let warning = answer.notes.is_stale().then_some(Warning::Stale);
-                Some(Ok(TagAnswer { raw: answer.manifest, source: Source::Peer, warning, cache_index }))
+        match self.parts.peers.manifest(owner, repository, &reference, asked).await {
+            PeerAnswer::Found((raw, notes)) => {
+                let cache_index = notes.cache_index.as_deref().and_then(|index| index.parse().ok());
+                let warning = notes.stale.then_some(Warning::Stale);
+                Some(Ok(TagAnswer { raw, source: Source::Peer, warning, cache_index }))
             }
-            Err(error) if error.is_answer() => Some(Err(error.into())),
-            Err(error) => {
-                if error.is_unreachable() {
-                    self.parts.tier.mark_dead(owner);
-                }
+            PeerAnswer::Refused(error) => Some(Err(error)),
+            PeerAnswer::Unable(why) => {
+                tracing::debug!(peer = owner, %repository, %tag, why, "owner could not answer a tag");
                 None
             }
         }

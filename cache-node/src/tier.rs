@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use meta::placement;
 use tokio::time::{MissedTickBehavior, interval};
-use upstream::tier::{NodeClient, NodeUrl};
+use upstream::{NodeClient, NodeUrl, NodeUrlError};
 
 use crate::config::PeerAddress;
 
@@ -53,7 +53,7 @@ pub enum Seat {
 #[error("registry url of peer {ordinal}")]
 pub struct PeerUrlError {
     ordinal: Ordinal,
-    source: upstream::tier::NodeUrlError,
+    source: NodeUrlError,
 }
 
 impl Tier {
