@@ -3,4 +3,4 @@
 //! It starts the cache nodes and the proxy as processes of their own and talks to them over their admin ports;
 //! it links neither RocksDB nor Raft.
 
-pub mod report;
+pub use proto::report;
