@@ -16,13 +16,22 @@ use crate::record::LayoutRecord;
 /// Equal on every node that has the same layout, and part of what is on disk: which node holds which copy. The hash
 /// is never changed.
 pub fn owners(layout: &LayoutRecord, key: &[u8], n: usize) -> Vec<NodeId> {
-    let mut ranked: Vec<_> = layout
-        .slots
-        .iter()
-        .map(|(slot, node)| (Reverse(score(key, *slot)), *slot, *node))
+    let ranked = rank(layout.slots.keys().copied(), key).into_iter();
+    ranked
+        .filter_map(|slot| layout.slots.get(&slot).copied())
+        .take(n)
+        .collect()
+}
+
+/// The slots in the order in which they are responsible for `key`: what [`owners`] goes by, for whoever knows nodes by
+/// their slot.
+pub fn rank(slots: impl IntoIterator<Item = u32>, key: &[u8]) -> Vec<u32> {
+    let mut ranked: Vec<_> = slots
+        .into_iter()
+        .map(|slot| (Reverse(score(key, slot)), slot))
         .collect();
     ranked.sort_unstable();
-    ranked.into_iter().take(n).map(|(_, _, node)| node).collect()
+    ranked.into_iter().map(|(_, slot)| slot).collect()
 }
 
 /// The key of a blob or manifest.
