@@ -266,6 +266,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills a node as a crash would, and goes on before it is gone.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn kill_without_waiting(&self, node: usize) -> Result<()> {
+        signal(self.pid(node)?, Signal::KILL)
+    }
+
     /// What a `kuik` command answers in JSON, for example `status`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod http;
 pub mod image;
+mod observe;
 mod process;
 mod relay;
 pub mod source;
