@@ -4,7 +4,10 @@ use std::fmt;
 
 use crate::family::Family;
 use crate::mutation::Mutation;
-use crate::read::{Read, ReadError, for_each_entry};
+use crate::read::{Read, ReadError};
+
+/// Entries read at a time when the hash is computed from scratch.
+const SCAN_PAGE_ENTRIES: usize = 1024;
 
 /// Σ blake3(family ‖ key length ‖ key ‖ value) mod 2^128 over all records.
 ///
@@ -45,10 +48,17 @@ impl StateHash {
     pub fn of(state: &impl Read) -> Result<Self, ReadError> {
         let mut hash = Self::EMPTY;
         for family in Family::ALL {
-            for_each_entry(state, family, |key, value| {
-                hash.add(family, key, value);
-                Ok::<_, ReadError>(())
-            })?;
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = state.scan(family, b"", after.as_deref(), SCAN_PAGE_ENTRIES)?;
+                for (key, value) in &page {
+                    hash.add(family, key, value);
+                }
+                match page.into_iter().next_back() {
+                    Some((key, _)) => after = Some(key),
+                    None => break,
+                }
+            }
         }
         Ok(hash)
     }

@@ -19,8 +19,6 @@ const READY_DEADLINE: Duration = Duration::from_secs(120);
 /// A killed process is gone at once; a paused one is killed with the cluster.
 const GONE_DEADLINE: Duration = Duration::from_secs(10);
 
-const READY_FILE: &str = "ready.json";
-
 /// What `kuik up` is told.
 #[derive(Clone, Debug)]
 pub struct ClusterBuilder {
@@ -34,10 +32,8 @@ pub struct ClusterBuilder {
 /// One process of the cluster, as the ready file names it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct NodeStatus {
-    /// Its Raft node id.
-    pub id: Option<u64>,
-    /// Absent while it is being started again.
-    pub pid: Option<u32>,
+    pub id: Value,
+    pub pid: u32,
     /// Its plain client listener.
     pub url: String,
     /// Its `/livez`, `/readyz` and `/metrics`.
@@ -48,8 +44,7 @@ pub struct NodeStatus {
 /// The proxy, as the ready file names it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProxyStatus {
-    /// Absent while it is being started again.
-    pub pid: Option<u32>,
+    pub pid: u32,
     pub url: String,
     pub admin: String,
 }
@@ -137,7 +132,7 @@ impl ClusterBuilder {
     }
 
     fn up(&self, directory: &Path, listen: &str) -> Result<(Process, ReadyFile)> {
-        let ready_file = directory.join(READY_FILE);
+        let ready_file = directory.join("ready.json");
         if ready_file.exists() {
             std::fs::remove_file(&ready_file).context("remove the old ready file")?;
         }
@@ -206,37 +201,11 @@ impl Cluster {
     /// # Errors
     /// If it cannot be killed.
     pub fn kill(&self, node: usize) -> Result<()> {
-        kill(self.pid(node)?)
-    }
-
-    /// Kills the proxy as a crash would, and waits until it is gone.
-    ///
-    /// # Errors
-    /// If it cannot be killed.
-    pub fn kill_proxy(&self) -> Result<()> {
-        kill(self.ready.proxy.pid.context("the proxy runs")?)
-    }
-
-    /// Waits until a killed node has been started again and can serve. For clusters that restart what dies.
-    ///
-    /// # Errors
-    /// If it is not back in time.
-    pub fn wait_restarted(&mut self, node: usize) -> Result<()> {
-        let before = self.ready.nodes[node].pid;
-        let path = self.directory.path().join(READY_FILE);
-        self.ready = wait::until(READY_DEADLINE, "a node to be started again", || {
-            let ready = read_ready_file(&path)?;
-            Ok(ready.filter(|ready| {
-                ready.nodes[node]
-                    .pid
-                    .is_some_and(|pid| Some(pid) != before && is_alive(pid))
-            }))
-        })?;
-        self.wait_ready(node)
-    }
-
-    fn pid(&self, node: usize) -> Result<u32> {
-        self.ready.nodes[node].pid.with_context(|| format!("node {node} runs"))
+        let pid = self.ready.nodes[node].pid;
+        signal(pid, Signal::KILL)?;
+        wait::until(GONE_DEADLINE, "a killed node to be gone", || {
+            Ok((!is_alive(pid)).then_some(()))
+        })
     }
 
     /// Stops a node from doing anything, without closing its connections.
@@ -244,7 +213,7 @@ impl Cluster {
     /// # Errors
     /// If it is not there.
     pub fn pause(&self, node: usize) -> Result<()> {
-        signal(self.pid(node)?, Signal::STOP)
+        signal(self.ready.nodes[node].pid, Signal::STOP)
     }
 
     /// Lets a paused node go on.
@@ -252,7 +221,7 @@ impl Cluster {
     /// # Errors
     /// If it is not there.
     pub fn resume(&self, node: usize) -> Result<()> {
-        signal(self.pid(node)?, Signal::CONT)
+        signal(self.ready.nodes[node].pid, Signal::CONT)
     }
 
     /// Ends what is left of the cluster and starts it again on the same data.
@@ -264,14 +233,6 @@ impl Cluster {
         self.make_sure_all_are_gone()?;
         (self.kuik, self.ready) = self.builder.up(self.directory.path(), &self.listen)?;
         Ok(())
-    }
-
-    /// Kills a node as a crash would, and goes on before it is gone.
-    ///
-    /// # Errors
-    /// If it is not there.
-    pub fn kill_without_waiting(&self, node: usize) -> Result<()> {
-        signal(self.pid(node)?, Signal::KILL)
     }
 
     /// What a `kuik` command answers in JSON, for example `status`.
@@ -320,8 +281,11 @@ impl Cluster {
     }
 
     fn pids(&self) -> impl Iterator<Item = u32> {
-        let nodes = self.ready.nodes.iter().map(|node| node.pid);
-        nodes.chain([self.ready.proxy.pid]).flatten()
+        self.ready
+            .nodes
+            .iter()
+            .map(|node| node.pid)
+            .chain([self.ready.proxy.pid])
     }
 }
 
@@ -337,13 +301,6 @@ impl Drop for Cluster {
         let _ = self.kuik.stop();
         let _ = self.make_sure_all_are_gone();
     }
-}
-
-fn kill(pid: u32) -> Result<()> {
-    signal(pid, Signal::KILL)?;
-    wait::until(GONE_DEADLINE, "a killed process to be gone", || {
-        Ok((!is_alive(pid)).then_some(()))
-    })
 }
 
 fn read_ready_file(path: &Path) -> Result<Option<ReadyFile>> {

@@ -39,7 +39,6 @@ pub(crate) struct MemoryRegistry {
     tags: Vec<String>,
     notes: Notes,
     seen: Mutex<Vec<RequestContext>>,
-    hanging: Arc<()>,
 }
 
 impl MemoryRegistry {
@@ -81,11 +80,6 @@ impl MemoryRegistry {
 
     pub(crate) fn seen(&self) -> Vec<RequestContext> {
         self.seen.lock().unwrap().clone()
-    }
-
-    /// How many readers hang.
-    pub(crate) fn hanging(&self) -> usize {
-        Arc::strong_count(&self.hanging) - 1
     }
 
     fn see(&self, context: &RequestContext) {
@@ -177,7 +171,7 @@ impl Registry for MemoryRegistry {
         let reader: Box<dyn BlobReader> = match blob {
             _ if query.head => Box::new(UnreadBlob),
             Blob::Whole(bytes) => Box::new(InMemoryBlob(bytes)),
-            Blob::Script { steps, .. } => Box::new(Script(steps, Arc::clone(&self.hanging))),
+            Blob::Script { steps, .. } => Box::new(Script(steps)),
         };
         Ok(BlobAnswer {
             digest: query.digest,
@@ -211,23 +205,19 @@ impl Registry for MemoryRegistry {
     }
 }
 
-struct Script(Vec<Step>, Arc<()>);
+struct Script(Vec<Step>);
 
 impl BlobReader for Script {
     fn read(self: Box<Self>, _range: Option<ByteRange>) -> BlobStream {
         stream::iter(self.0)
-            .zip(stream::repeat(self.1))
-            .then(|(step, hanging)| async move {
+            .then(|step| async {
                 match step {
                     Step::Bytes(bytes) => Ok(bytes),
                     Step::Fail(kind) => Err(kind.into()),
                     Step::Refuse => Err(io::Error::other(RegistryError::Denied {
                         why: "revoked".to_owned(),
                     })),
-                    Step::Hang => {
-                        let _hanging = hanging;
-                        std::future::pending().await
-                    }
+                    Step::Hang => std::future::pending().await,
                 }
             })
             .boxed()

@@ -1,0 +1,130 @@
+//! A log disk in memory that forgets, on a crash, what was not synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::log_io::{LogIo, LogOp, Recovered};
+
+/// A log on a simulated disk. Clones share the disk, so it outlives the node that writes to it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryLog(Arc<Mutex<Disk>>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    // What a reader sees, and what a crash leaves: the same but for the writes not synced yet.
+    current: Image,
+    durable: Image,
+    unsynced: Vec<Vec<LogOp>>,
+    fails: Option<io::ErrorKind>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Image {
+    entries: BTreeMap<u64, Bytes>,
+    vote: Option<Bytes>,
+    committed: Option<Bytes>,
+    purged: Option<Bytes>,
+}
+
+impl Image {
+    fn apply(&mut self, op: &LogOp) {
+        match op {
+            LogOp::Put { index, value } => drop(self.entries.insert(*index, value.clone())),
+            LogOp::Truncate(range) => self.entries.retain(|index, _| !range.contains(index)),
+            LogOp::Purge { upto, record } => {
+                self.entries = self.entries.split_off(&(upto + 1));
+                self.purged = Some(record.clone());
+            }
+            LogOp::Vote(record) => self.vote = Some(record.clone()),
+            LogOp::Committed(record) => self.committed = Some(record.clone()),
+        }
+    }
+}
+
+impl MemoryLog {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of writes a crash could lose now.
+    pub fn unsynced_writes(&self) -> usize {
+        self.disk().unsynced.len()
+    }
+
+    /// Loses power: of the writes not synced, only the first `survivors` are found afterwards.
+    pub fn crash(&self, survivors: usize) {
+        let mut disk = self.disk();
+        let unsynced = std::mem::take(&mut disk.unsynced);
+        for op in unsynced.iter().take(survivors).flatten() {
+            disk.durable.apply(op);
+        }
+        disk.current = disk.durable.clone();
+    }
+
+    /// From now on every write and sync fails.
+    pub fn fail(&self, kind: io::ErrorKind) {
+        self.disk().fails = Some(kind);
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogIo for MemoryLog {
+    const BLOCKING: bool = false;
+
+    fn recover(&self) -> io::Result<Recovered> {
+        let disk = self.disk();
+        Ok(Recovered {
+            vote: disk.current.vote.clone(),
+            committed: disk.current.committed.clone(),
+            purged: disk.current.purged.clone(),
+            last: disk
+                .current
+                .entries
+                .last_key_value()
+                .map(|(index, value)| (*index, value.clone())),
+        })
+    }
+
+    fn write(&self, ops: &[LogOp]) -> io::Result<()> {
+        let mut disk = self.disk();
+        if let Some(kind) = disk.fails {
+            return Err(kind.into());
+        }
+        ops.iter().for_each(|op| disk.current.apply(op));
+        disk.unsynced.push(ops.to_vec());
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.disk();
+        if let Some(kind) = disk.fails {
+            return Err(kind.into());
+        }
+        for op in std::mem::take(&mut disk.unsynced).iter().flatten() {
+            disk.durable.apply(op);
+        }
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let disk = self.disk();
+        let mut bytes = 0;
+        let mut found: Vec<(u64, Bytes)> = Vec::new();
+        for (index, value) in disk.current.entries.range(range) {
+            bytes += value.len();
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push((*index, value.clone()));
+        }
+        Ok(found)
+    }
+}
