@@ -39,7 +39,7 @@ fix: ## Formats, and applies what clippy can fix by itself
 
 bench: build ## Measures kuik beside docker-registry, distribution and nginx
 	@tools/setup bench
-	@$(ENV) cargo run --release --package bench -- $(ARGS)
+	@$(ENV) cargo run --locked --release --package bench -- $(ARGS)
 
 images: ## Builds the real images that the end-to-end tests pull
 	@tools/setup test

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::TaskSet;
+use daemon::task::TaskSet;
 use oci::{Digest, ManifestReference, RawManifest, Repository, SourceHost, Tag};
 use tokio::time::{Instant, timeout};
 use upstream::{ManifestHead, RegistryClient, UpstreamError};

@@ -48,6 +48,8 @@ pub(crate) async fn serve<IO, F, A>(
     let mut watchdog = Watchdog::new(limits, Instant::now());
     let mut tick = interval(limits.tick());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A token of its own: waiting on the shared one would take its lock at every wake-up of every connection.
+    let draining = draining.child_token();
     let mut drain = pin!(draining.cancelled());
     let mut drain_seen = false;
     loop {

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `kuik` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kuik::main()
+}

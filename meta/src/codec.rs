@@ -1,7 +1,7 @@
 //! CBOR with numbered fields: the bytes of commands, outcomes and records.
 //!
 //! Types of `oci` travel as their text and are parsed again on the way in, so what decodes is valid. The rules for
-//! changing an encoded type are in `docs/adr/0002-metadata-encoding.md`.
+//! changing an encoded type are in `docs/adr/0003-metadata-encoding.md`.
 
 use minicbor::{Decode, Encode};
 

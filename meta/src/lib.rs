@@ -17,12 +17,15 @@ mod family;
 mod feature_level;
 mod generation;
 mod id;
+pub mod invariant;
 mod memory;
 mod mutation;
 mod outcome;
 mod overlay;
+pub mod placement;
 mod read;
 mod record;
+pub mod snapshot;
 mod state_hash;
 pub mod view;
 

@@ -117,7 +117,7 @@ pub enum Rejected {
     #[error("a node understands less than feature level {level}")]
     #[n(3)]
     NodeTooOld {
-        /// Which node; `None` for one that has no id yet.
+        /// Which node; `None` for one that has no id yet, or if there is none.
         #[n(0)]
         node: Option<NodeId>,
         /// The level.

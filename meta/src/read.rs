@@ -76,3 +76,25 @@ impl<R: Read + ?Sized> Read for &R {
         (**self).scan(family, prefix, start_after, limit)
     }
 }
+
+/// Entries read at a time when a whole family is.
+const SCAN_PAGE_ENTRIES: usize = 1024;
+
+/// Calls `visit` with each entry of `family`, in order.
+pub(crate) fn for_each_entry<E: From<ReadError>>(
+    state: &impl Read,
+    family: Family,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = state.scan(family, b"", after.as_deref(), SCAN_PAGE_ENTRIES)?;
+        for (key, value) in &page {
+            visit(key, value)?;
+        }
+        match page.into_iter().next_back() {
+            Some((key, _)) => after = Some(key),
+            None => return Ok(()),
+        }
+    }
+}

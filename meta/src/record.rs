@@ -26,7 +26,7 @@ pub use reference::{BlobReference, ChildReference, ManifestReferences, Platform}
 pub use repository::RepositoryRecord;
 pub use tag::{TAG_HISTORY_MAX, TagHistoryEntry, TagRecord};
 
-pub(crate) use link::{link_key, referrer_key, referrer_prefix, split_referrer_key};
+pub(crate) use link::{link_key, referrer_key, referrer_prefix, split_link_key, split_referrer_key};
 pub(crate) use node::nonce_key;
 pub(crate) use reference::{Held, ReferenceKey};
 pub(crate) use repository::repository_name_key;

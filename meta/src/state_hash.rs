@@ -4,10 +4,7 @@ use std::fmt;
 
 use crate::family::Family;
 use crate::mutation::Mutation;
-use crate::read::{Read, ReadError};
-
-/// Entries read at a time when the hash is computed from scratch.
-const SCAN_PAGE_ENTRIES: usize = 1024;
+use crate::read::{Read, ReadError, for_each_entry};
 
 /// Σ blake3(family ‖ key length ‖ key ‖ value) mod 2^128 over all records.
 ///
@@ -48,17 +45,10 @@ impl StateHash {
     pub fn of(state: &impl Read) -> Result<Self, ReadError> {
         let mut hash = Self::EMPTY;
         for family in Family::ALL {
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let page = state.scan(family, b"", after.as_deref(), SCAN_PAGE_ENTRIES)?;
-                for (key, value) in &page {
-                    hash.add(family, key, value);
-                }
-                match page.into_iter().next_back() {
-                    Some((key, _)) => after = Some(key),
-                    None => break,
-                }
-            }
+            for_each_entry(state, family, |key, value| {
+                hash.add(family, key, value);
+                Ok::<_, ReadError>(())
+            })?;
         }
         Ok(hash)
     }

@@ -6,8 +6,8 @@ use crate::family::Family;
 use crate::id::{JoinNonce, NodeId, RepositoryId};
 use crate::read::{Read, ReadError};
 use crate::record::{
-    self, BlobRecord, ClusterRecord, LayoutRecord, ManifestRecord, NodeRecord, Record, RepositoryRecord, TagRecord,
-    bad_key, link_key, nonce_key, referrer_prefix, repository_name_key, split_referrer_key,
+    self, BlobRecord, ClusterRecord, LayoutRecord, ManifestRecord, NodeRecord, Record, ReferenceKey, RepositoryRecord,
+    TagRecord, bad_key, link_key, nonce_key, referrer_prefix, repository_name_key, split_referrer_key,
 };
 
 /// A tag in a listing of all images.
@@ -238,5 +238,17 @@ pub fn list_referrers(
         .scan(Family::Referrers, &prefix, after.as_deref(), limit)?
         .into_iter()
         .map(|(key, _)| Ok(split_referrer_key(&key)?.2))
+        .collect()
+}
+
+/// Up to `limit` indexes that name `child` as one of their manifests, known to hold it or not.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn list_parents(state: &impl Read, child: &Digest, limit: usize) -> Result<Vec<Digest>, ReadError> {
+    state
+        .scan(Family::ManifestParents, &ReferenceKey::prefix(child), None, limit)?
+        .into_iter()
+        .map(|(key, _)| Ok(ReferenceKey::decode(Family::ManifestParents, &key)?.from))
         .collect()
 }

@@ -1,5 +1,6 @@
 //! The wire contract between the parts: generated protobuf messages and gRPC services, by version.
 
+pub mod report;
 pub mod status;
 
 /// Version 1 of the contract.

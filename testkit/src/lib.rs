@@ -1,1 +1,14 @@
-//! testkit
+//! What tests of several crates share: images made on the spot, a source registry that misbehaves on demand, a
+//! client that believes nothing it is sent, and waiting for a condition.
+//!
+//! Never shipped: crates name it under `dev-dependencies` alone. Being for tests, it panics where a test would.
+
+mod fake_registry;
+mod image;
+pub mod pull;
+mod wait;
+
+pub use fake_registry::{Auth, Builder, ConnectHang, FakeRegistry, Fault, FaultHandle, On, Route, Seen, Stage, serve};
+pub use image::{Image, ImageBuilder, image, random_bytes};
+pub use pull::{Pull, PullError, Pulled};
+pub use wait::eventually;

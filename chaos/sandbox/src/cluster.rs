@@ -19,6 +19,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(120);
 /// A killed process is gone at once; a paused one is killed with the cluster.
 const GONE_DEADLINE: Duration = Duration::from_secs(10);
 
+const READY_FILE: &str = "ready.json";
+
 /// What `kuik up` is told.
 #[derive(Clone, Debug)]
 pub struct ClusterBuilder {
@@ -32,8 +34,10 @@ pub struct ClusterBuilder {
 /// One process of the cluster, as the ready file names it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct NodeStatus {
-    pub id: Value,
-    pub pid: u32,
+    /// Its Raft node id.
+    pub id: Option<u64>,
+    /// Absent while it is being started again.
+    pub pid: Option<u32>,
     /// Its plain client listener.
     pub url: String,
     /// Its `/livez`, `/readyz` and `/metrics`.
@@ -44,7 +48,8 @@ pub struct NodeStatus {
 /// The proxy, as the ready file names it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProxyStatus {
-    pub pid: u32,
+    /// Absent while it is being started again.
+    pub pid: Option<u32>,
     pub url: String,
     pub admin: String,
 }
@@ -132,7 +137,7 @@ impl ClusterBuilder {
     }
 
     fn up(&self, directory: &Path, listen: &str) -> Result<(Process, ReadyFile)> {
-        let ready_file = directory.join("ready.json");
+        let ready_file = directory.join(READY_FILE);
         if ready_file.exists() {
             std::fs::remove_file(&ready_file).context("remove the old ready file")?;
         }
@@ -201,11 +206,37 @@ impl Cluster {
     /// # Errors
     /// If it cannot be killed.
     pub fn kill(&self, node: usize) -> Result<()> {
-        let pid = self.ready.nodes[node].pid;
-        signal(pid, Signal::KILL)?;
-        wait::until(GONE_DEADLINE, "a killed node to be gone", || {
-            Ok((!is_alive(pid)).then_some(()))
-        })
+        kill(self.pid(node)?)
+    }
+
+    /// Kills the proxy as a crash would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill_proxy(&self) -> Result<()> {
+        kill(self.ready.proxy.pid.context("the proxy runs")?)
+    }
+
+    /// Waits until a killed node has been started again and can serve. For clusters that restart what dies.
+    ///
+    /// # Errors
+    /// If it is not back in time.
+    pub fn wait_restarted(&mut self, node: usize) -> Result<()> {
+        let before = self.ready.nodes[node].pid;
+        let path = self.directory.path().join(READY_FILE);
+        self.ready = wait::until(READY_DEADLINE, "a node to be started again", || {
+            let ready = read_ready_file(&path)?;
+            Ok(ready.filter(|ready| {
+                ready.nodes[node]
+                    .pid
+                    .is_some_and(|pid| Some(pid) != before && is_alive(pid))
+            }))
+        })?;
+        self.wait_ready(node)
+    }
+
+    fn pid(&self, node: usize) -> Result<u32> {
+        self.ready.nodes[node].pid.with_context(|| format!("node {node} runs"))
     }
 
     /// Stops a node from doing anything, without closing its connections.
@@ -213,7 +244,7 @@ impl Cluster {
     /// # Errors
     /// If it is not there.
     pub fn pause(&self, node: usize) -> Result<()> {
-        signal(self.ready.nodes[node].pid, Signal::STOP)
+        signal(self.pid(node)?, Signal::STOP)
     }
 
     /// Lets a paused node go on.
@@ -221,7 +252,7 @@ impl Cluster {
     /// # Errors
     /// If it is not there.
     pub fn resume(&self, node: usize) -> Result<()> {
-        signal(self.ready.nodes[node].pid, Signal::CONT)
+        signal(self.pid(node)?, Signal::CONT)
     }
 
     /// Ends what is left of the cluster and starts it again on the same data.
@@ -233,6 +264,14 @@ impl Cluster {
         self.make_sure_all_are_gone()?;
         (self.kuik, self.ready) = self.builder.up(self.directory.path(), &self.listen)?;
         Ok(())
+    }
+
+    /// Kills a node as a crash would, and goes on before it is gone.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn kill_without_waiting(&self, node: usize) -> Result<()> {
+        signal(self.pid(node)?, Signal::KILL)
     }
 
     /// What a `kuik` command answers in JSON, for example `status`.
@@ -281,11 +320,8 @@ impl Cluster {
     }
 
     fn pids(&self) -> impl Iterator<Item = u32> {
-        self.ready
-            .nodes
-            .iter()
-            .map(|node| node.pid)
-            .chain([self.ready.proxy.pid])
+        let nodes = self.ready.nodes.iter().map(|node| node.pid);
+        nodes.chain([self.ready.proxy.pid]).flatten()
     }
 }
 
@@ -301,6 +337,13 @@ impl Drop for Cluster {
         let _ = self.kuik.stop();
         let _ = self.make_sure_all_are_gone();
     }
+}
+
+fn kill(pid: u32) -> Result<()> {
+    signal(pid, Signal::KILL)?;
+    wait::until(GONE_DEADLINE, "a killed process to be gone", || {
+        Ok((!is_alive(pid)).then_some(()))
+    })
 }
 
 fn read_ready_file(path: &Path) -> Result<Option<ReadyFile>> {

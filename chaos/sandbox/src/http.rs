@@ -8,9 +8,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest as _, Sha256};
 
 /// Nothing here may stay silent for longer: past the 30 s after which a pull without progress ends.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+const DIGEST_BUFFER_BYTES: usize = 256 * 1024;
 
 /// What registry clients accept for a manifest.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -65,6 +68,29 @@ pub fn get_bytes(url: &str) -> Result<Vec<u8>> {
         bail!("GET {url}: {status}: {}", String::from_utf8_lossy(&bytes));
     }
     Ok(bytes)
+}
+
+/// GETs a URL and hashes its whole body, which must come with status 200.
+///
+/// # Errors
+/// If any other answer arrives, or the body is cut short.
+pub fn digest_of(url: &str) -> Result<String> {
+    let mut response = get(url)?;
+    if response.status != 200 {
+        bail!("GET {url}: {}", response.status);
+    }
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; DIGEST_BUFFER_BYTES];
+    loop {
+        match response.body.read(&mut buffer).with_context(|| format!("GET {url}"))? {
+            0 => return Ok(format!("sha256:{}", hex(&hash.finalize()))),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Sends a request without a body.

@@ -8,10 +8,13 @@ pub mod client;
 pub mod cluster;
 pub mod http;
 pub mod image;
+mod observe;
 mod process;
+mod relay;
 pub mod source;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterBuilder, NodeStatus};
-pub use process::{Process, cpu_seconds, free_port, resident_bytes};
+pub use process::{Process, cpu_seconds, free_port, resident_bytes, with_children};
+pub use relay::{Fault, Relay};
 pub use source::SourceRegistry;

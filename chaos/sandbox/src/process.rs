@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// How long a process may take to end by itself before it is killed.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long a process may take to end by itself before it is killed; `kuik up` gives its children 27 s.
+const GRACE: Duration = Duration::from_secs(40);
 
 /// How much of a log is shown when a process fails.
 const LOG_TAIL_LINES: usize = 40;
@@ -140,6 +140,17 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let fields = stat(pid)?;
     let ticks = |index: usize| -> Result<f64> { fields[index].parse().context("a number of ticks") };
     Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+}
+
+/// A process and its children, in no order.
+pub fn with_children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .chain([pid])
+        .collect()
 }
 
 /// The physical memory a process holds now.

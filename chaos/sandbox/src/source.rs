@@ -31,6 +31,18 @@ impl SourceRegistry {
         let images = build_images()?;
         let directory = tempfile::tempdir().context("make a directory")?;
         share_storage(&images.join("registry"), &directory.path().join("storage"))?;
+        Self::start_in(directory)
+    }
+
+    /// Starts a registry that holds nothing.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_empty() -> Result<Self> {
+        Self::start_in(tempfile::tempdir().context("make a directory")?)
+    }
+
+    fn start_in(directory: TempDir) -> Result<Self> {
         let mut registry = Self {
             directory,
             port: free_port()?,
@@ -38,6 +50,16 @@ impl SourceRegistry {
         };
         registry.resume()?;
         Ok(registry)
+    }
+
+    /// The registry's storage directory.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
     }
 
     /// Where it listens: `127.0.0.1:PORT`.
@@ -61,17 +83,8 @@ impl SourceRegistry {
     /// If it does not answer in time.
     pub fn resume(&mut self) -> Result<()> {
         let config = self.directory.path().join("registry.yml");
-        let storage = self.directory.path().join("storage");
-        std::fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-                 storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{}\"}}\n",
-                storage.display(),
-                self.authority()
-            ),
-        )
-        .context("write the registry's configuration")?;
+        std::fs::write(&config, configuration(&self.storage(), &self.authority()))
+            .context("write the registry's configuration")?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
         let mut process = Process::start(&mut command, &self.directory.path().join("registry.log"))?;
@@ -106,6 +119,16 @@ impl SourceRegistry {
         }
         Ok(())
     }
+}
+
+/// A configuration for docker-registry, and for distribution, which it became.
+pub fn configuration(storage: &Path, authority: &str) -> String {
+    let storage = storage.display();
+    format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {storage}}}, cache: {{blobdescriptor: inmemory}}}}\n\
+         http: {{addr: \"{authority}\"}}\n"
+    )
 }
 
 /// Builds the images unless they are there, and says where they are.

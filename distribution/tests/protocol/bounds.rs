@@ -118,6 +118,29 @@ async fn an_answer_that_never_comes_is_given_up() {
 }
 
 #[tokio::test]
+async fn work_for_a_client_that_went_away_is_dropped() {
+    for steps in [
+        vec![Step::Hang],
+        vec![Step::Bytes(Bytes::from_static(b"abc")), Step::Hang],
+    ] {
+        let served = MemoryRegistry::default().script(b"x", Some(10), steps).serve().await;
+        let mut wire = Wire::connect(served.server.address()).await;
+        wire.request("GET", &script_path(b"x"), &[]).await;
+        let until = |hanging: bool| {
+            let registry = &served.registry;
+            async move {
+                while (registry.hanging() > 0) != hanging {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        timeout(DEADLINE, until(true)).await.expect("the reader hangs");
+        drop(wire);
+        timeout(DEADLINE, until(false)).await.expect("the reader is dropped");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_to_go_elsewhere() {
     let served = nginx()
         .serve_within(Limits {

@@ -39,6 +39,7 @@ pub(crate) struct MemoryRegistry {
     tags: Vec<String>,
     notes: Notes,
     seen: Mutex<Vec<RequestContext>>,
+    hanging: Arc<()>,
 }
 
 impl MemoryRegistry {
@@ -80,6 +81,11 @@ impl MemoryRegistry {
 
     pub(crate) fn seen(&self) -> Vec<RequestContext> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many readers hang.
+    pub(crate) fn hanging(&self) -> usize {
+        Arc::strong_count(&self.hanging) - 1
     }
 
     fn see(&self, context: &RequestContext) {
@@ -171,7 +177,7 @@ impl Registry for MemoryRegistry {
         let reader: Box<dyn BlobReader> = match blob {
             _ if query.head => Box::new(UnreadBlob),
             Blob::Whole(bytes) => Box::new(InMemoryBlob(bytes)),
-            Blob::Script { steps, .. } => Box::new(Script(steps)),
+            Blob::Script { steps, .. } => Box::new(Script(steps, Arc::clone(&self.hanging))),
         };
         Ok(BlobAnswer {
             digest: query.digest,
@@ -205,19 +211,23 @@ impl Registry for MemoryRegistry {
     }
 }
 
-struct Script(Vec<Step>);
+struct Script(Vec<Step>, Arc<()>);
 
 impl BlobReader for Script {
     fn read(self: Box<Self>, _range: Option<ByteRange>) -> BlobStream {
         stream::iter(self.0)
-            .then(|step| async {
+            .zip(stream::repeat(self.1))
+            .then(|(step, hanging)| async move {
                 match step {
                     Step::Bytes(bytes) => Ok(bytes),
                     Step::Fail(kind) => Err(kind.into()),
                     Step::Refuse => Err(io::Error::other(RegistryError::Denied {
                         why: "revoked".to_owned(),
                     })),
-                    Step::Hang => std::future::pending().await,
+                    Step::Hang => {
+                        let _hanging = hanging;
+                        std::future::pending().await
+                    }
                 }
             })
             .boxed()

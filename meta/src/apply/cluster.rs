@@ -44,11 +44,10 @@ pub(super) fn set_feature_level<R: Read>(
     if level < current {
         return Err(Rejected::FeatureLevelLowered { current }.into());
     }
-    let too_old_node = view::nodes(tx)?
-        .into_iter()
-        .find(|(_, node)| node.feature_level < level);
-    if let Some((node, _)) = too_old_node {
-        let node = Some(node);
+    let nodes = view::nodes(tx)?;
+    let too_old_node = nodes.iter().find(|(_, node)| node.feature_level < level);
+    if too_old_node.is_some() || (nodes.is_empty() && level > current) {
+        let node = too_old_node.map(|(id, _)| *id);
         return Err(Rejected::NodeTooOld { node, level }.into());
     }
     // Every registered node understands the level, so a replica that does not is not one of them any more.

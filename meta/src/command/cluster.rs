@@ -24,7 +24,7 @@ pub struct InitCluster {
     pub feature_level: FeatureLevel,
 }
 
-/// Raises the feature level. Rejected while any registered node understands less.
+/// Raises the feature level. Rejected while any registered node understands less, or none is registered.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SetFeatureLevel {
     /// The new level.

@@ -14,6 +14,11 @@ pub(crate) fn link_key(repository: RepositoryId, digest: &Digest) -> Vec<u8> {
     [repository.to_key().as_slice(), digest.as_str().as_bytes()].concat()
 }
 
+pub(crate) fn split_link_key(key: &[u8]) -> Result<(RepositoryId, Digest), ReadError> {
+    let (id, digest) = split_repository(Family::Links, key)?;
+    Ok((id, text_of_key(Family::Links, digest)?))
+}
+
 pub(crate) fn referrer_key(repository: RepositoryId, subject: &Digest, manifest: &Digest) -> Vec<u8> {
     let mut key = referrer_prefix(repository, subject);
     key.extend_from_slice(manifest.as_str().as_bytes());

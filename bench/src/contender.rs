@@ -1,0 +1,216 @@
+//! The servers that are compared, all with the same image.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sandbox::{Cluster, Process, SourceRegistry, cpu_seconds, free_port, http, resident_bytes, source, wait};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::image::{self, Image, REPOSITORY};
+
+/// What kuik calls the registry it caches.
+const SOURCE_HOST: &str = "bench.test";
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a contender is compared as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// A cache node by itself.
+    Node,
+    /// The way a container runtime takes: the proxy and the nodes behind it.
+    Proxy,
+    /// Another registry.
+    Rival,
+    /// A file server: what the machine can do.
+    Limit,
+}
+
+/// One server under measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    /// Up to and without the repository's own `/blobs/` and `/manifests/`.
+    base: String,
+    /// Every process whose work a request is.
+    pids: Vec<u32>,
+    /// The process a request meets first, whose memory counts.
+    front: u32,
+}
+
+impl Contender {
+    pub(crate) fn blob_url(&self, image: &Image) -> String {
+        format!("{}/blobs/{}", self.base, image.blob)
+    }
+
+    pub(crate) fn manifest_url(&self, image: &Image) -> String {
+        format!("{}/manifests/{}", self.base, image.manifest)
+    }
+
+    /// Processor time used so far by all its processes.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let mut seconds = 0.0;
+        for pid in self.pids.iter().flat_map(|pid| sandbox::with_children(*pid)) {
+            seconds += cpu_seconds(pid)?;
+        }
+        Ok(seconds)
+    }
+
+    /// Physical memory held now by the process a request meets first.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        resident_bytes(self.front)
+    }
+}
+
+/// All contenders, running until this is dropped.
+pub(crate) struct Field {
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) image: Image,
+    _source: SourceRegistry,
+    _cluster: Option<Cluster>,
+    _processes: Vec<Process>,
+    _directory: TempDir,
+}
+
+impl Field {
+    /// Starts every contender.
+    pub(crate) fn start(blob_size_bytes: u64, with_kuik: bool) -> Result<Self> {
+        let directory = tempfile::tempdir().context("make a directory")?;
+        let source = SourceRegistry::start_empty()?;
+        let image = image::push(blob_size_bytes, &source.authority())?;
+        let mut contenders = Vec::new();
+        let cluster = if with_kuik {
+            Some(start_kuik(&source, &mut contenders)?)
+        } else {
+            None
+        };
+        let docker_registry = source.pid().context("docker-registry runs")?;
+        contenders.push(rival("docker-registry", &source.url(), docker_registry));
+        let processes = vec![
+            start_distribution(&source, directory.path(), &mut contenders)?,
+            start_nginx(&source, &image, directory.path(), &mut contenders)?,
+        ];
+        Ok(Self {
+            contenders,
+            image,
+            _source: source,
+            _cluster: cluster,
+            _processes: processes,
+            _directory: directory,
+        })
+    }
+}
+
+fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Result<Cluster> {
+    let cluster = Cluster::builder().upstream(SOURCE_HOST, &source.url()).start()?;
+    let nodes: Vec<u32> = cluster.nodes().iter().filter_map(|node| node.pid).collect();
+    let node = cluster.nodes().first().context("a cluster has nodes")?;
+    let node_pid = node.pid.context("a node runs")?;
+    let proxy = cluster.proxy();
+    let proxy_pid = proxy.pid.context("the proxy runs")?;
+    contenders.push(Contender {
+        name: "kuik node",
+        role: Role::Node,
+        base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", node.url),
+        pids: nodes.clone(),
+        front: node_pid,
+    });
+    contenders.push(Contender {
+        name: "kuik proxy",
+        role: Role::Proxy,
+        base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", proxy.url),
+        pids: nodes.into_iter().chain([proxy_pid]).collect(),
+        front: proxy_pid,
+    });
+    Ok(cluster)
+}
+
+fn rival(name: &'static str, url: &str, pid: u32) -> Contender {
+    Contender {
+        name,
+        role: Role::Rival,
+        base: format!("{url}/v2/{REPOSITORY}"),
+        pids: vec![pid],
+        front: pid,
+    }
+}
+
+fn start_distribution(source: &SourceRegistry, directory: &Path, contenders: &mut Vec<Contender>) -> Result<Process> {
+    let authority = format!("127.0.0.1:{}", free_port()?);
+    let config = directory.join("distribution.yml");
+    std::fs::write(&config, source::configuration(&source.storage(), &authority)).context("write a configuration")?;
+    let mut command = Command::new("distribution");
+    command.env("OTEL_TRACES_EXPORTER", "none").arg("serve").arg(&config);
+    let process = start(&mut command, &authority, &directory.join("distribution.log"))?;
+    contenders.push(rival("distribution", &format!("http://{authority}"), process.pid()));
+    Ok(process)
+}
+
+fn start_nginx(
+    source: &SourceRegistry,
+    image: &Image,
+    directory: &Path,
+    contenders: &mut Vec<Contender>,
+) -> Result<Process> {
+    let root = directory.join("www");
+    for (kind, digest) in [("blobs", &image.blob), ("manifests", &image.manifest)] {
+        let folder = root.join("v2").join(REPOSITORY).join(kind);
+        std::fs::create_dir_all(&folder).context("make nginx's files")?;
+        symlink(stored(&source.storage(), digest), folder.join(digest.to_string())).context("link nginx's files")?;
+    }
+    let authority = format!("127.0.0.1:{}", free_port()?);
+    let config = directory.join("nginx.conf");
+    std::fs::write(&config, nginx_configuration(directory, &root, &authority)).context("write a configuration")?;
+    let mut command = Command::new("nginx");
+    command
+        .arg("-e")
+        .arg(directory.join("nginx-error.log"))
+        .arg("-c")
+        .arg(&config);
+    let process = start(&mut command, &authority, &directory.join("nginx.log"))?;
+    contenders.push(Contender {
+        role: Role::Limit,
+        ..rival("nginx", &format!("http://{authority}"), process.pid())
+    });
+    Ok(process)
+}
+
+/// Where docker-registry keeps a blob.
+fn stored(storage: &Path, digest: &oci::Digest) -> PathBuf {
+    let encoded = digest.encoded();
+    storage
+        .join("docker/registry/v2/blobs/sha256")
+        .join(&encoded[..2])
+        .join(encoded)
+        .join("data")
+}
+
+fn nginx_configuration(directory: &Path, root: &Path, authority: &str) -> String {
+    let (directory, root) = (directory.display(), root.display());
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("{kind}_temp_path {directory}/nginx-{kind};\n"))
+        .collect();
+    format!(
+        "user root;\ndaemon off;\npid {directory}/nginx.pid;\nerror_log {directory}/nginx-error.log;\n\
+         worker_processes auto;\nevents {{ worker_connections 256; }}\n\
+         http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\nkeepalive_requests 1000000000;\n{temporary}\
+         server {{ listen {authority}; root {root}; default_type application/octet-stream; }}\n}}\n"
+    )
+}
+
+fn start(command: &mut Command, authority: &str, log: &Path) -> Result<Process> {
+    let mut process = Process::start(command, log)?;
+    let url = format!("http://{authority}/");
+    wait::until(START_DEADLINE, "a server to answer", || {
+        process.check()?;
+        Ok(http::get(&url).ok())
+    })?;
+    Ok(process)
+}

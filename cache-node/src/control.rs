@@ -1,0 +1,93 @@
+//! Asks other cache nodes over gRPC.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use oci::{Digest, Repository};
+use proto::v1::peer_client::PeerClient;
+use proto::v1::{KeepRequest, WantedBlob};
+use tonic::Request;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+use crate::tier::{Ordinal, Tier};
+
+/// How long a peer may take to begin what it is asked for.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long connecting to a peer may take.
+const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Connections to the other nodes. Clones share them.
+#[derive(Clone)]
+pub struct Control {
+    peers: HashMap<Ordinal, PeerClient<Channel>>,
+}
+
+/// Why a peer did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// It is not in the configuration.
+    #[error("no peer {0}")]
+    UnknownPeer(Ordinal),
+    /// Its URL or the certificates cannot be used.
+    #[error("connect to peer {ordinal}")]
+    Connect {
+        /// Which one.
+        ordinal: Ordinal,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// It did not answer, or refused.
+    #[error("ask peer {ordinal}")]
+    Refused {
+        /// Which one.
+        ordinal: Ordinal,
+        /// What it said.
+        source: Box<tonic::Status>,
+    },
+}
+
+impl Control {
+    /// Makes connections that are opened when first needed.
+    ///
+    /// # Errors
+    /// [`ControlError::Connect`] for an unusable URL or certificate.
+    pub fn new(tier: &Tier, tls: Option<&ClientTlsConfig>) -> Result<Self, ControlError> {
+        let connect = |ordinal, url: &str| {
+            let failed = |source| ControlError::Connect { ordinal, source };
+            let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
+            endpoint = endpoint.connect_timeout(CONNECT_DEADLINE).timeout(ANSWER_DEADLINE);
+            if let Some(tls) = tls {
+                endpoint = endpoint.tls_config(tls.clone()).map_err(failed)?;
+            }
+            Ok((ordinal, PeerClient::new(endpoint.connect_lazy())))
+        };
+        let peers = tier.others().map(|peer| connect(peer.ordinal, &peer.grpc)).collect::<Result<_, _>>()?;
+        Ok(Self { peers })
+    }
+
+    /// Asks a node to keep copies of blobs that may be fetched through `repository`. It answers once it has begun.
+    ///
+    /// # Errors
+    /// [`ControlError`] by what went wrong.
+    pub async fn keep(
+        &self,
+        ordinal: Ordinal,
+        repository: &Repository,
+        blobs: &[(Digest, u64)],
+    ) -> Result<(), ControlError> {
+        let mut client = self.peers.get(&ordinal).cloned().ok_or(ControlError::UnknownPeer(ordinal))?;
+        let wanted = |(digest, size_bytes): &(Digest, u64)| WantedBlob {
+            digest: digest.to_string(),
+            size_bytes: *size_bytes,
+        };
+        let request = KeepRequest {
+            host: repository.host.to_string(),
+            name: repository.name.to_string(),
+            blobs: blobs.iter().map(wanted).collect(),
+        };
+        match client.keep(Request::new(request)).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(ControlError::Refused { ordinal, source: Box::new(status) }),
+        }
+    }
+}

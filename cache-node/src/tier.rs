@@ -1,0 +1,221 @@
+//! The tier as one node sees it: who sits where, who lives, and whose a digest is.
+//!
+//! Who owns a fill is each node's opinion, made here from the placement and from who answered lately. A wrong opinion
+//! costs a second fetch, never a wrong byte.
+
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daemon::task::TaskSet;
+use meta::placement;
+use tokio::time::{MissedTickBehavior, interval};
+use upstream::{NodeClient, NodeUrl, NodeUrlError};
+
+use crate::config::PeerAddress;
+
+/// How often each peer is asked whether it lives. A dead one is noticed by this or by the first request to it.
+const PING_EVERY: Duration = Duration::from_millis(500);
+
+/// One cache node's place, from 0; also its slot in the layout.
+pub type Ordinal = u32;
+
+/// The nodes of the tier, and which of them answer.
+pub struct Tier {
+    own: Ordinal,
+    copies: usize,
+    peers: Vec<Peer>,
+}
+
+/// Another cache node, or this one.
+pub struct Peer {
+    /// Its place.
+    pub ordinal: Ordinal,
+    /// Its registry, for bytes.
+    pub registry: NodeUrl,
+    /// Its gRPC port, for control.
+    pub grpc: String,
+    alive: AtomicBool,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// This node's.
+    Own,
+    /// Another node's.
+    Peer(Ordinal),
+}
+
+/// A peer's registry URL cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("registry url of peer {ordinal}")]
+pub struct PeerUrlError {
+    ordinal: Ordinal,
+    source: NodeUrlError,
+}
+
+impl Tier {
+    /// Makes the view of node `own`. Peers count as living until they do not answer.
+    ///
+    /// # Errors
+    /// [`PeerUrlError`] naming the peer.
+    pub fn new(own: Ordinal, copies: NonZeroU8, peers: &[PeerAddress]) -> Result<Self, PeerUrlError> {
+        let peer = |address: &PeerAddress| {
+            let registry =
+                address.registry.parse().map_err(|source| PeerUrlError { ordinal: address.ordinal, source })?;
+            Ok(Peer { ordinal: address.ordinal, registry, grpc: address.grpc.clone(), alive: AtomicBool::new(true) })
+        };
+        let peers = peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
+        let copies = usize::from(copies.get()).min(peers.len());
+        Ok(Self { own, copies, peers })
+    }
+
+    /// This node's place.
+    pub fn own(&self) -> Ordinal {
+        self.own
+    }
+
+    /// Copies wanted of each blob: never more than there are nodes.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// All places in the order in which they are responsible for `key` (a digest, or `repository:tag`).
+    pub fn ranking(&self, key: &str) -> Vec<Ordinal> {
+        placement::rank(self.peers.iter().map(|peer| peer.ordinal), key.as_bytes())
+    }
+
+    /// The places that keep a copy of `key`.
+    pub fn holders(&self, key: &str) -> Vec<Ordinal> {
+        let mut ranking = self.ranking(key);
+        ranking.truncate(self.copies);
+        ranking
+    }
+
+    /// Whether this node keeps a copy of `key`.
+    pub fn is_holder(&self, key: &str) -> bool {
+        self.holders(key).contains(&self.own)
+    }
+
+    /// The first place for `key` whose node lives. This node always does.
+    pub fn owner(&self, key: &str) -> Seat {
+        let first = self.ranking(key).into_iter().find(|ordinal| self.is_alive(*ordinal));
+        match first {
+            Some(ordinal) if ordinal != self.own => Seat::Peer(ordinal),
+            _ => Seat::Own,
+        }
+    }
+
+    /// Whether a node answered lately.
+    pub fn is_alive(&self, ordinal: Ordinal) -> bool {
+        ordinal == self.own || self.peer(ordinal).is_some_and(|peer| peer.alive.load(Ordering::Relaxed))
+    }
+
+    /// Records that a node did not answer; it counts as dead until it does.
+    pub fn mark_dead(&self, ordinal: Ordinal) {
+        if let Some(peer) = self.peer(ordinal)
+            && peer.alive.swap(false, Ordering::Relaxed)
+        {
+            tracing::warn!(peer = ordinal, "cache node does not answer");
+        }
+    }
+
+    /// Where a node is reached.
+    pub fn peer(&self, ordinal: Ordinal) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.ordinal == ordinal)
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(|peer| peer.ordinal != self.own)
+    }
+
+    fn mark_alive(&self, ordinal: Ordinal) {
+        if let Some(peer) = self.peer(ordinal)
+            && !peer.alive.swap(true, Ordering::Relaxed)
+        {
+            tracing::info!(peer = ordinal, "cache node answers again");
+        }
+    }
+}
+
+/// Starts asking each peer whether it lives, until `tasks` stop.
+pub fn start_pings(tier: &Arc<Tier>, nodes: &NodeClient, tasks: &TaskSet) {
+    for peer in tier.others() {
+        let (tier, nodes, stop) = (Arc::clone(tier), nodes.clone(), tasks.stop_token());
+        let (ordinal, url) = (peer.ordinal, peer.registry.clone());
+        tasks.spawn("peer ping", async move {
+            let mut ticks = interval(PING_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = ticks.tick() => {}
+                }
+                if nodes.ping(&url).await {
+                    tier.mark_alive(ordinal);
+                } else {
+                    tier.mark_dead(ordinal);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tier(own: Ordinal, copies: u8, n: u32) -> Tier {
+        let address = |ordinal| PeerAddress {
+            ordinal,
+            grpc: format!("http://127.0.0.1:{}", 5100 + ordinal),
+            registry: format!("http://127.0.0.1:{}", 5000 + ordinal),
+            admin: None,
+        };
+        let peers: Vec<_> = (0..n).map(address).collect();
+        Tier::new(own, copies.try_into().unwrap(), &peers).unwrap()
+    }
+
+    fn digest(text: &str) -> String {
+        oci::Digest::sha256(text.as_bytes()).to_string()
+    }
+
+    #[test]
+    fn all_nodes_name_the_same_owner_while_all_live() {
+        for key in ["a", "b", "c", "d"].map(digest) {
+            let owner = |own| match tier(own, 3, 3).owner(&key) {
+                Seat::Own => own,
+                Seat::Peer(ordinal) => ordinal,
+            };
+            assert_eq!(owner(0), owner(1));
+            assert_eq!(owner(1), owner(2));
+        }
+    }
+
+    #[test]
+    fn the_next_in_rank_owns_what_a_dead_node_owned() {
+        let tier = tier(0, 3, 3);
+        let key = digest("x");
+        let ranking = tier.ranking(&key);
+        for (dead, next) in [(ranking[0], ranking[1]), (ranking[1], ranking[2])] {
+            tier.mark_dead(dead);
+            let expected = if dead == 0 { dead } else { next };
+            let owner = match tier.owner(&key) {
+                Seat::Own => 0,
+                Seat::Peer(ordinal) => ordinal,
+            };
+            assert!(owner == expected || owner == 0, "{owner} for {ranking:?}");
+            tier.mark_alive(dead);
+        }
+    }
+
+    #[test]
+    fn copies_are_never_more_than_nodes() {
+        assert_eq!(tier(0, 3, 1).copies(), 1);
+        assert_eq!(tier(0, 3, 5).holders(&digest("x")).len(), 3);
+        assert!(tier(0, 3, 3).is_holder(&digest("x")));
+    }
+}

@@ -1,0 +1,38 @@
+//! Lines for the person in front of `kuik up`, on standard error; with a moving line while something is awaited,
+//! if that is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
+
+/// Prints notes. Clones share the moving line.
+#[derive(Clone)]
+pub(crate) struct Console {
+    moving: ProgressBar,
+}
+
+impl Console {
+    pub(crate) fn new() -> Self {
+        // Hidden by itself where standard error is no terminal.
+        let moving = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self { moving }
+    }
+
+    /// Prints a line that stays.
+    pub(crate) fn note(&self, line: &str) {
+        self.moving.suspend(|| eprintln!("{line}"));
+    }
+
+    /// Says what is awaited, on the moving line.
+    pub(crate) fn awaiting(&self, what: &str) {
+        self.moving.enable_steady_tick(SPINNER_INTERVAL);
+        self.moving.set_message(what.to_owned());
+    }
+
+    /// Removes the moving line.
+    pub(crate) fn settled(&self) {
+        self.moving.finish_and_clear();
+    }
+}
