@@ -21,7 +21,7 @@ impl fmt::Display for ClusterStatus {
         writeln!(f, "cluster {cluster}, leader {leader}{quorum}")?;
         writeln!(f, "copies  {}", self.copies_text())?;
         let mut nodes = Table::new([
-            "\nNODE",
+            "NODE",
             "ID",
             "STATE",
             "ROLE",
@@ -33,13 +33,13 @@ impl fmt::Display for ClusterStatus {
             "",
         ]);
         self.nodes.iter().for_each(|node| node.add_to(&mut nodes));
-        write!(f, "{nodes}")?;
+        write!(f, "\n{nodes}")?;
         if self.fills.is_empty() {
             return Ok(());
         }
-        let mut fills = Table::new(["\nFILL", "REPOSITORY", "NODE", "FROM", "PROGRESS", "SINCE"]);
+        let mut fills = Table::new(["FILL", "REPOSITORY", "NODE", "FROM", "PROGRESS", "SINCE"]);
         self.fills.iter().for_each(|fill| fill.add_to(&mut fills));
-        write!(f, "{fills}")
+        write!(f, "\n{fills}")
     }
 }
 
