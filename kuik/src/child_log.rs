@@ -28,8 +28,13 @@ pub(crate) fn keep_small(path: &Path) -> io::Result<()> {
     File::options().write(true).open(path)?.set_len(0)
 }
 
-/// The last line that says something, for an error message.
-pub(crate) fn last_line(path: &Path) -> Option<String> {
+/// What the program ended with, if that is the last thing it logged.
+pub(crate) fn last_error(path: &Path) -> Option<String> {
+    let line = last_line(path)?;
+    line.strip_prefix("error: ").map(str::to_owned)
+}
+
+fn last_line(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
@@ -68,11 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn last_line_skips_empty_ones() {
+    fn only_an_error_at_the_end_is_the_last_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proxy.log");
-        assert_eq!(last_line(&path), None);
+        assert_eq!(last_error(&path), None);
         std::fs::write(&path, "first\nerror: no disk\n\n").unwrap();
-        assert_eq!(last_line(&path).as_deref(), Some("error: no disk"));
+        assert_eq!(last_error(&path).as_deref(), Some("no disk"));
+        std::fs::write(&path, "error: no disk\ncarried on\n").unwrap();
+        assert_eq!(last_error(&path), None);
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use upstream::RawUpstreamConfig;
 
 use crate::cluster::{Cluster, NodeAddresses};
 use crate::data_dir::DataDir;
@@ -26,11 +27,11 @@ pub(crate) struct CacheNodeConfig {
     /// All nodes, this one included.
     pub(crate) peers: Vec<Peer>,
     pub(crate) tls: TlsSection,
-    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
-    pub(crate) upstream: toml::Table,
-    #[serde(default, skip_serializing_if = "FreshnessSettings::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) upstream: RawUpstreamConfig,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) freshness: FreshnessSettings,
-    #[serde(default, skip_serializing_if = "FillSettings::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) fill: FillSettings,
 }
 
@@ -75,8 +76,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) admin: SocketAddr,
     pub(crate) nodes: Vec<ProxyNode>,
     pub(crate) tls: TlsSection,
-    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
-    pub(crate) upstream: toml::Table,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) upstream: RawUpstreamConfig,
 }
 
 /// A cache node as the proxy knows it.
@@ -130,6 +131,11 @@ pub(crate) fn proxy_config(cluster: &Cluster, settings: &Settings, tls: TlsSecti
         tls,
         upstream: settings.upstream.clone(),
     }
+}
+
+/// Sections nobody wrote are left out, so that the children's own defaults hold.
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
 
 fn peer(node: &NodeAddresses) -> Peer {
@@ -186,8 +192,8 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("/d/node-1"));
         assert_eq!(config.peers.len(), 3);
         assert_eq!(config.peers[1].grpc, format!("https://{}", config.listen.grpc));
-        let url = &config.upstream["hosts"]["demo.example"]["url"];
-        assert_eq!(url.as_str(), Some("http://127.0.0.1:5000"));
+        let url = config.upstream.hosts["demo.example"].url.as_deref();
+        assert_eq!(url, Some("http://127.0.0.1:5000"));
     }
 
     #[test]

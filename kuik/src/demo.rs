@@ -22,7 +22,7 @@ use crate::console::Console;
 use crate::data_dir::DataDir;
 use crate::ports::{self, PortError};
 use crate::programs::Programs;
-use crate::settings::{Settings, SettingsError, UpstreamRule};
+use crate::settings::{Settings, UpstreamRule};
 use crate::supervisor::{self, ChildProgram, Restart};
 use registry::DemoRegistry;
 
@@ -42,8 +42,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) enum DemoError {
     #[error(transparent)]
     Ports(#[from] PortError),
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
     #[error("the demo's source registry did not start in {START_TIMEOUT:?}; its log is {log}")]
     NotStarted { log: String },
 }
@@ -66,7 +64,7 @@ impl Demo {
         let address = ports::choose_beside(cluster)?;
         let host: SourceHost = HOST.parse().expect("a constant that a test parses");
         let url = format!("http://{address}");
-        settings.add_rule(&UpstreamRule { host, url })?;
+        settings.add_rule(&UpstreamRule { host, url });
         Ok(Self { address })
     }
 
@@ -131,7 +129,7 @@ mod tests {
     fn demo_host_means_the_demo_source() {
         let mut settings = Settings::default();
         let demo = Demo::plan(&cluster_of(3), &mut settings).unwrap();
-        let url = &settings.upstream["hosts"][HOST]["url"];
-        assert_eq!(url.as_str(), Some(format!("http://{}", demo.address).as_str()));
+        let url = settings.upstream.hosts[HOST].url.as_deref();
+        assert_eq!(url, Some(format!("http://{}", demo.address).as_str()));
     }
 }

@@ -96,7 +96,7 @@ impl Children {
         self.all().find_map(|child| match child.state() {
             ChildState::Ended { reason } => Some(FormationError::ChildLost {
                 name: child.name.clone(),
-                reason: child_log::last_line(&child.log).unwrap_or(reason),
+                reason: child_log::last_error(&child.log).unwrap_or(reason),
                 log: child.log.display().to_string(),
             }),
             ChildState::Starting | ChildState::Running { .. } | ChildState::Restarting { .. } => None,

@@ -8,18 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use http::Uri;
-use http::uri::Scheme;
 use oci::SourceHost;
 use serde::{Deserialize, Serialize};
+use upstream::{BaseUrl, BaseUrlError, RawUpstreamConfig};
 
 /// Settings that the children get as they are.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Source registries, for nodes and proxy. Its keys are the `upstream` crate's.
+    /// Source registries, for nodes and proxy.
     #[serde(default)]
-    pub(crate) upstream: toml::Table,
+    pub(crate) upstream: RawUpstreamConfig,
     #[serde(default)]
     pub(crate) freshness: FreshnessSettings,
     #[serde(default)]
@@ -55,18 +54,6 @@ pub(crate) struct FillSettings {
     pub(crate) in_flight_max: Option<usize>,
 }
 
-impl FreshnessSettings {
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl FillSettings {
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// `HOST=URL`: what is asked of HOST is fetched from URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamRule {
@@ -81,8 +68,8 @@ pub(crate) enum UpstreamRuleError {
     Form,
     #[error("{host:?} is no registry host, such as docker.io or quay.io:443")]
     Host { host: String },
-    #[error("{url:?} is no URL such as https://mirror.example or http://127.0.0.1:5000")]
-    Url { url: String },
+    #[error(transparent)]
+    Url(#[from] BaseUrlError),
 }
 
 /// Why the settings cannot be used.
@@ -94,8 +81,8 @@ pub(crate) enum SettingsError {
     Parse { path: PathBuf, line: usize, reason: String },
     #[error("upstream {host} is set twice")]
     SetTwice { host: SourceHost },
-    #[error("configuration key upstream.hosts is no table")]
-    HostsForm,
+    #[error("configuration key upstream")]
+    Upstream(#[from] upstream::ConfigError),
 }
 
 impl Settings {
@@ -108,17 +95,20 @@ impl Settings {
                     host: rule.host.clone(),
                 });
             }
-            settings.add_rule(rule)?;
+            settings.add_rule(rule);
         }
+        // The children do the same; here it is told before any of them starts.
+        settings.upstream.load()?;
         Ok(settings)
     }
 
     /// Adds a rule; it wins over the file's URL for that host, whose other keys stay.
-    pub(crate) fn add_rule(&mut self, rule: &UpstreamRule) -> Result<(), SettingsError> {
-        let hosts = table_at(&mut self.upstream, "hosts").ok_or(SettingsError::HostsForm)?;
-        let host = table_at(hosts, &rule.host.to_string()).ok_or(SettingsError::HostsForm)?;
-        host.insert("url".to_owned(), rule.url.clone().into());
-        Ok(())
+    pub(crate) fn add_rule(&mut self, rule: &UpstreamRule) {
+        let hosts = &mut self.upstream.hosts;
+        let same = |key: &&String| key.parse::<SourceHost>().is_ok_and(|host| host == rule.host);
+        let key = hosts.keys().find(same).cloned();
+        let host = hosts.entry(key.unwrap_or_else(|| rule.host.to_string())).or_default();
+        host.url = Some(rule.url.clone());
     }
 
     fn read(path: &Path) -> Result<Self, SettingsError> {
@@ -128,11 +118,6 @@ impl Settings {
         })?;
         toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))
     }
-}
-
-fn table_at<'table>(table: &'table mut toml::Table, key: &str) -> Option<&'table mut toml::Table> {
-    let empty = || toml::Table::new().into();
-    table.entry(key).or_insert_with(empty).as_table_mut()
 }
 
 fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> SettingsError {
@@ -153,10 +138,8 @@ impl FromStr for UpstreamRule {
         let host = host
             .parse()
             .map_err(|_error| UpstreamRuleError::Host { host: host.to_owned() })?;
-        if !is_base_url(url) {
-            return Err(UpstreamRuleError::Url { url: url.to_owned() });
-        }
-        let url = url.trim_end_matches('/').to_owned();
+        url.parse::<BaseUrl>()?;
+        let url = url.to_owned();
         Ok(Self { host, url })
     }
 }
@@ -165,16 +148,6 @@ impl fmt::Display for UpstreamRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.host, self.url)
     }
-}
-
-/// Credentials do not belong in a URL that is shown in process lists; the credentials file is for them.
-fn is_base_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else { return false };
-    let web = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
-    let plain_authority = uri
-        .authority()
-        .is_some_and(|authority| !authority.as_str().contains('@'));
-    web && plain_authority && uri.query().is_none()
 }
 
 #[cfg(test)]
@@ -204,11 +177,24 @@ mod tests {
 
     #[test]
     fn rule_wins_over_the_file_and_leaves_its_other_keys() {
-        let text = "[upstream.hosts.\"docker.io\"]\nurl = \"https://old.example\"\ninsecure = true\n";
-        let settings = settings_of(text, &[rule("docker.io=https://new.example/")]).unwrap();
-        let host = settings.upstream["hosts"]["docker.io"].as_table().unwrap();
-        assert_eq!(host["url"].as_str(), Some("https://new.example"));
-        assert_eq!(host["insecure"].as_bool(), Some(true));
+        let text = "[upstream.hosts.\"index.docker.io\"]\nurl = \"https://old.example\"\nrealms = [\"a.example\"]\n";
+        let settings = settings_of(text, &[rule("docker.io=https://new.example")]).unwrap();
+        assert_eq!(settings.upstream.hosts.len(), 1);
+        let host = &settings.upstream.hosts["index.docker.io"];
+        assert_eq!(host.url.as_deref(), Some("https://new.example"));
+        assert_eq!(host.realms, ["a.example"]);
+    }
+
+    #[test]
+    fn wrong_upstream_settings_are_told_before_anything_starts() {
+        let error = settings_of("[upstream]\nhots = 1\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("line 2: unknown field `hots`"), "{error}");
+        let error = settings_of("[upstream]\ncredentials_file = \"/nowhere\"\n", &[]).unwrap_err();
+        let line = daemon::runtime::one_line(&error);
+        assert!(
+            line.starts_with("configuration key upstream: credentials_file: read \"/nowhere\": "),
+            "{line}"
+        );
     }
 
     #[test]

@@ -107,7 +107,7 @@ async fn wrong_configuration_is_not_tried_again() {
     let fixture = Fixture::new();
     let mut child = fixture.start("echo 'error: unknown key' >&2; exit 2", Restart::Always);
     wait_for(&mut child, |state| matches!(state, ChildState::Ended { .. })).await;
-    assert_eq!(child_log::last_line(&child.log).as_deref(), Some("error: unknown key"));
+    assert_eq!(child_log::last_error(&child.log).as_deref(), Some("unknown key"));
     fixture.stop().await;
 }
 
