@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::small_disk::SmallDisk;
 use crate::process::{Process, free_port, is_alive, program, signal};
 use crate::{http, wait};
 
@@ -29,6 +30,7 @@ pub struct ClusterBuilder {
     restart: bool,
     upstreams: Vec<(String, String)>,
     arguments: Vec<String>,
+    small_disk: Option<(usize, u64)>,
 }
 
 /// One process of the cluster, as the ready file names it.
@@ -65,10 +67,12 @@ struct ReadyFile {
 #[derive(Debug)]
 pub struct Cluster {
     builder: ClusterBuilder,
-    directory: TempDir,
     listen: String,
     kuik: Process,
     ready: ReadyFile,
+    // Unmounted before the directory below it is removed.
+    _small_disk: Option<SmallDisk>,
+    directory: TempDir,
 }
 
 impl Default for ClusterBuilder {
@@ -79,6 +83,7 @@ impl Default for ClusterBuilder {
             restart: false,
             upstreams: Vec::new(),
             arguments: Vec::new(),
+            small_disk: None,
         }
     }
 }
@@ -119,6 +124,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Gives a node a volume of its own of this size. Needs root.
+    #[must_use]
+    pub fn small_disk(mut self, node: usize, bytes: u64) -> Self {
+        self.small_disk = Some((node, bytes));
+        self
+    }
+
     /// Starts the cluster and waits until pulls work.
     ///
     /// # Errors
@@ -126,6 +138,7 @@ impl ClusterBuilder {
     pub fn start(self) -> Result<Cluster> {
         let directory = tempfile::tempdir().context("make a data directory")?;
         let listen = format!("127.0.0.1:{}", free_port()?);
+        let small_disk = self.mount_small_disk(directory.path())?;
         let (kuik, ready) = self.up(directory.path(), &listen)?;
         Ok(Cluster {
             builder: self,
@@ -133,7 +146,15 @@ impl ClusterBuilder {
             listen,
             kuik,
             ready,
+            _small_disk: small_disk,
         })
+    }
+
+    fn mount_small_disk(&self, directory: &Path) -> Result<Option<SmallDisk>> {
+        let Some((node, bytes)) = self.small_disk else {
+            return Ok(None);
+        };
+        SmallDisk::mount(&directory.join(format!("data/node-{node}")), bytes).map(Some)
     }
 
     fn up(&self, directory: &Path, listen: &str) -> Result<(Process, ReadyFile)> {

@@ -11,6 +11,7 @@ pub mod image;
 mod observe;
 mod process;
 mod relay;
+mod small_disk;
 pub mod source;
 pub mod wait;
 
