@@ -51,14 +51,14 @@ fn existing<R: Read>(tx: &Transaction<R>, digest: &Digest) -> Result<ManifestRec
 
 /// An index is Complete for children that were named; an image has none.
 fn check_children_named(manifest: &ManifestRecord, named: &[Digest]) -> Result<(), Rejected> {
+    if named.len() > CHILDREN_COMPLETED_AT_ONCE_MAX {
+        let field = "children".to_owned();
+        return Err(Rejected::FieldTooLong { field });
+    }
     let listed = &manifest.references.children;
     let is_listed = |digest: &Digest| listed.iter().any(|child| child.digest == *digest);
     if listed.is_empty() != named.is_empty() || !named.iter().all(is_listed) {
         return Err(Rejected::NotAChild);
-    }
-    if named.len() > CHILDREN_COMPLETED_AT_ONCE_MAX {
-        let field = "children".to_owned();
-        return Err(Rejected::FieldTooLong { field });
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ fn children_to_hold<R: Read>(
     let named: BTreeSet<&Digest> = named.iter().collect();
     let mut children = Vec::new();
     for digest in named {
-        if manifest.held_children().contains(digest) {
+        if manifest.held_children().binary_search(digest).is_ok() {
             continue;
         }
         let child = existing(tx, digest)?;

@@ -54,7 +54,7 @@ impl ManifestRecord {
     /// True if it is Complete and, for an index, so for each of `children`.
     pub fn is_complete_for(&self, children: &[Digest]) -> bool {
         match &self.completeness {
-            Completeness::Complete { children: held } => children.iter().all(|child| held.contains(child)),
+            Completeness::Complete { children: held } => children.iter().all(|child| held.binary_search(child).is_ok()),
             Completeness::Known | Completeness::Degraded => false,
         }
     }
@@ -93,7 +93,7 @@ impl ManifestRecord {
         own.into_iter()
             .chain(blobs.map(move |blob| (Family::BlobReferences, key(&blob.digest, complete && blob.required))))
             .chain(children.map(move |child| {
-                let held = self.held_children().contains(&child.digest);
+                let held = self.held_children().binary_search(&child.digest).is_ok();
                 (Family::ManifestParents, key(&child.digest, held))
             }))
     }

@@ -4,10 +4,10 @@
 //! refers. A *held* reference is one a Complete manifest relies on, so losing what it names starts with its holders;
 //! the letter comes first so that they are found without reading the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
-use oci::{Digest, Manifest, MediaType};
+use oci::{Descriptor, Digest, Manifest, MediaType};
 
 use super::{bad_key, text_of_key};
 use crate::family::Family;
@@ -78,24 +78,16 @@ impl ManifestReferences {
     /// Entries of an index that are no manifests (BuildKit's caches list layers there) count as blobs; they are
     /// required only where the index lists nothing else, since an image never runs from them.
     pub fn of(manifest: &Manifest) -> Self {
-        let is_child = |entry: &oci::Descriptor| entry.media_type.is_index() || entry.media_type.is_manifest();
-        let listed = manifest.children();
-        let lists_children = listed.iter().any(is_child);
-        let mut references = Self {
+        let is_child = |entry: &Descriptor| entry.media_type.is_index() || entry.media_type.is_manifest();
+        let (children, layers): (Vec<_>, Vec<_>) = manifest.children().iter().partition(|entry| is_child(entry));
+        let layers_required = children.is_empty();
+        let blobs = manifest.blobs().map(|blob| (blob, true));
+        let layers = layers.into_iter().map(|layer| (layer, layers_required));
+        Self {
+            blobs: distinct_blobs(blobs.chain(layers)),
+            children: distinct_children(&children),
             subject: manifest.subject().map(|subject| subject.digest.clone()),
-            ..Self::default()
-        };
-        for blob in manifest.blobs() {
-            references.add_blob(blob, !blob.may_be_absent());
         }
-        for entry in listed {
-            if is_child(entry) {
-                references.add_child(entry);
-            } else {
-                references.add_blob(entry, !lists_children && !entry.may_be_absent());
-            }
-        }
-        references
     }
 
     /// How many digests it names, the subject aside.
@@ -110,33 +102,42 @@ impl ManifestReferences {
         let own = blobs.contains(own_digest) || children.contains(own_digest);
         blobs.len() == self.blobs.len() && children.len() == self.children.len() && !own
     }
+}
 
-    fn add_blob(&mut self, blob: &oci::Descriptor, required: bool) {
-        match self.blobs.iter_mut().find(|known| known.digest == blob.digest) {
+/// Each blob once, in the order of the manifest; required if it is anywhere.
+fn distinct_blobs<'a>(blobs: impl Iterator<Item = (&'a Descriptor, bool)>) -> Vec<BlobReference> {
+    let mut references: Vec<BlobReference> = Vec::new();
+    let mut places: BTreeMap<&Digest, usize> = BTreeMap::new();
+    for (blob, required) in blobs {
+        let required = required && !blob.may_be_absent();
+        let place = *places.entry(&blob.digest).or_insert(references.len());
+        match references.get_mut(place) {
             Some(known) => known.required |= required,
-            None => self.blobs.push(BlobReference {
+            None => references.push(BlobReference {
                 digest: blob.digest.clone(),
                 size: blob.size,
                 required,
             }),
         }
     }
+    references
+}
 
-    fn add_child(&mut self, child: &oci::Descriptor) {
-        if self.children.iter().any(|known| known.digest == child.digest) {
-            return;
-        }
-        self.children.push(ChildReference {
-            digest: child.digest.clone(),
-            size: child.size,
-            media_type: child.media_type.clone(),
-            platform: child.platform.as_ref().map(|platform| Platform {
-                os: platform.os.clone(),
-                architecture: platform.architecture.clone(),
-                variant: platform.variant.clone(),
-            }),
-        });
-    }
+/// Each child once, in the order of the index.
+fn distinct_children(children: &[&Descriptor]) -> Vec<ChildReference> {
+    let mut seen = BTreeSet::new();
+    let first = children.iter().filter(|child| seen.insert(&child.digest));
+    let reference = |child: &&Descriptor| ChildReference {
+        digest: child.digest.clone(),
+        size: child.size,
+        media_type: child.media_type.clone(),
+        platform: child.platform.as_ref().map(|platform| Platform {
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+        }),
+    };
+    first.map(reference).collect()
 }
 
 /// Whether a reference is one that a Complete manifest relies on.

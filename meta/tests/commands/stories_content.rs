@@ -365,3 +365,32 @@ fn manifests_that_cannot_be_kept_are_rejected() {
         0
     );
 }
+
+#[test]
+fn a_blob_named_twice_is_one_reference_and_required_if_it_is_anywhere() {
+    let layer = |more: &str| format!(r#"{{"mediaType":"a/b","digest":"{}","size":6{more}}}"#, blob(0).digest);
+    let (foreign, plain) = (layer(r#","urls":["https://example.com"]"#), layer(""));
+    let json = format!(r#"{{"config":{foreign},"layers":[{plain},{foreign}]}}"#);
+    let mut replica = Replica::formed();
+    let digest = Digest::sha256(json.as_bytes());
+    replica.accept(put_bytes(digest.clone(), MediaType::OCI_MANIFEST, json.as_bytes()));
+    let blobs = view::manifest(&replica.state, &digest)
+        .unwrap()
+        .unwrap()
+        .references
+        .blobs;
+    assert_eq!(blobs.len(), 1);
+    assert!(blobs[0].required);
+}
+
+#[test]
+fn only_so_many_children_are_completed_at_once() {
+    let mut replica = Replica::formed();
+    let children = vec![image(&[0]).digest; meta::CHILDREN_COMPLETED_AT_ONCE_MAX + 1];
+    let parent = index(&[&children[0]]);
+    replica.accept(put(&repository(0), &parent));
+    assert!(matches!(
+        replica.refuse(complete(&parent.digest, &children)),
+        Rejected::FieldTooLong { .. }
+    ));
+}
