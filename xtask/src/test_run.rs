@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
+use crate::metadata::workspace_root;
 use crate::step::{cargo, run};
 
 /// Tests by their end.
@@ -68,18 +69,36 @@ pub(crate) fn run_all(arguments: &[&str]) -> Result<Counts> {
 /// As [`run_all`].
 pub(crate) fn run_end_to_end(arguments: &[&str]) -> Result<Counts> {
     build_programs()?;
+    let files = end_to_end_files()?;
+    let files: Vec<&str> = files.iter().flat_map(|name| ["--test", name]).collect();
     count(
         &[
-            &["test", "--locked", "--package", "sandbox", "--no-fail-fast", "--"],
+            &["test", "--locked", "--workspace", "--no-fail-fast"],
+            files.as_slice(),
+            &["--"],
             arguments,
         ]
         .concat(),
     )
 }
 
-/// The end-to-end tests start the programs themselves, so these must be as new as the tests are.
+/// The names of the sandbox's test programs. They are chosen from the whole workspace, not by package: with another
+/// choice of packages cargo would turn other features on, and build everything again.
+fn end_to_end_files() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(workspace_root().join("chaos/sandbox/tests")).context("list the sandbox's tests")? {
+        let path = entry.context("list the sandbox's tests")?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(names)
+}
+
+/// The end-to-end tests start the programs themselves, so these must be as new as the tests are. Built with the
+/// tests, they share the tests' dependencies.
 fn build_programs() -> Result<()> {
-    run(cargo(&["build", "--locked", "--workspace", "--bins"])).context("build the programs")
+    run(cargo(&["build", "--locked", "--workspace", "--bins", "--tests"])).context("build the programs")
 }
 
 fn count(arguments: &[&str]) -> Result<Counts> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,8 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::small_disk::SmallDisk;
 use crate::process::{Process, free_port, is_alive, program, signal};
+use crate::small_disk::SmallDisk;
 use crate::{http, wait};
 
 /// Formation is a few elections and RocksDB opens; generous, for debug builds on a busy machine.
@@ -19,6 +20,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A killed process is gone at once; a paused one is killed with the cluster.
 const GONE_DEADLINE: Duration = Duration::from_secs(10);
+
+static TURN: Mutex<()> = Mutex::new(());
 
 const READY_FILE: &str = "ready.json";
 
@@ -70,6 +73,8 @@ pub struct Cluster {
     listen: String,
     kuik: Process,
     ready: ReadyFile,
+    /// Clusters of one test program run one after another: side by side they would measure each other's load.
+    _turn: MutexGuard<'static, ()>,
     // Unmounted before the directory below it is removed.
     _small_disk: Option<SmallDisk>,
     directory: TempDir,
@@ -136,6 +141,7 @@ impl ClusterBuilder {
     /// # Errors
     /// If it is not ready in time, with the end of its output.
     pub fn start(self) -> Result<Cluster> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().context("make a data directory")?;
         let listen = format!("127.0.0.1:{}", free_port()?);
         let small_disk = self.mount_small_disk(directory.path())?;
@@ -146,6 +152,7 @@ impl ClusterBuilder {
             listen,
             kuik,
             ready,
+            _turn: turn,
             _small_disk: small_disk,
         })
     }

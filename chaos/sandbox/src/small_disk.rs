@@ -22,7 +22,9 @@ impl SmallDisk {
         if !output.status.success() {
             bail!("mount: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
     }
 }
 
