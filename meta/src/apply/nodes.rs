@@ -1,5 +1,6 @@
 //! Nodes and the layout.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::Refusal;
@@ -48,7 +49,7 @@ pub(super) fn boot<R: Read>(tx: &mut Transaction<R>, command: &BootNode) -> Resu
     if command.feature_level < level {
         return Err(Rejected::NodeTooOld { node: Some(id), level }.into());
     }
-    if command.boot_count < node.boot_count || command.last_log < node.last_log {
+    if !is_next_boot(&node, command) {
         return Err(Rejected::NodeWentBackwards {
             node: id,
             boot_count: node.boot_count,
@@ -65,6 +66,16 @@ pub(super) fn boot<R: Read>(tx: &mut Transaction<R>, command: &BootNode) -> Resu
     node.feature_level = command.feature_level;
     tx.put(&id.to_key(), &node);
     Ok(Outcome::NodeBooted)
+}
+
+/// True for a later boot with no less of a log, and for the recorded boot told again. Two disks that claim the same
+/// boot with different logs are a disk and an older copy of it.
+fn is_next_boot(node: &NodeRecord, command: &BootNode) -> bool {
+    match command.boot_count.cmp(&node.boot_count) {
+        Ordering::Less => false,
+        Ordering::Equal => command.last_log == node.last_log,
+        Ordering::Greater => command.last_log >= node.last_log,
+    }
 }
 
 pub(super) fn set_layout<R: Read>(tx: &mut Transaction<R>, command: &SetLayout) -> Result<Outcome, Refusal> {

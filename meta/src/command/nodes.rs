@@ -34,13 +34,14 @@ pub struct RegisterNode {
 /// Records that a node started, before it serves.
 ///
 /// Rejected with [`Rejected::NodeWentBackwards`](crate::Rejected::NodeWentBackwards) if its boot count or its log is
-/// behind what was recorded: then its disk is an older copy and counts as lost.
+/// behind what was recorded, or if that boot was recorded with another log: then its disk is an older copy and counts
+/// as lost. A log whose tail was cut for a new leader, and which stopped before it got the new one, looks the same.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BootNode {
     /// Which node.
     #[n(0)]
     pub node: NodeId,
-    /// How often it started, this time included.
+    /// How often it started, this time included; from 1.
     #[n(1)]
     pub boot_count: u64,
     /// Where its log ended when it started.

@@ -168,7 +168,9 @@ impl Model {
 
     fn boot(&mut self, command: &BootNode) -> Answer {
         let node = self.node(command.node)?;
-        if command.boot_count < node.boot_count || command.last_log < node.last_log {
+        let told_again = (command.boot_count, command.last_log) == (node.boot_count, node.last_log);
+        let next = command.boot_count > node.boot_count && command.last_log >= node.last_log;
+        if !told_again && !next {
             return Err(Rejected::NodeWentBackwards {
                 node: command.node,
                 boot_count: node.boot_count,

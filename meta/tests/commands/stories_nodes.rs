@@ -61,7 +61,7 @@ fn a_node_that_went_backwards_is_refused() {
     replica.accept(boot(2, 10));
     replica.accept(boot(2, 10));
     replica.accept(boot(3, 12));
-    for older in [boot(2, 12), boot(4, 11)] {
+    for older in [boot(2, 12), boot(4, 11), boot(3, 13)] {
         let recorded = Rejected::NodeWentBackwards {
             node: NodeId::new(1),
             boot_count: 3,
