@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::admin_client::{self, AskError};
 use crate::args::{AskArguments, Output};
 use crate::cluster::{Cluster, ClusterError};
+use crate::console;
 use crate::data_dir::{DataDir, DataDirError};
 
 /// Why a cluster cannot be asked.
@@ -66,10 +67,11 @@ pub(crate) async fn every_node<T: DeserializeOwned>(
 
 /// Prints `document` as it was asked for; its `Display` is what people read.
 pub(crate) fn print<T: Serialize + Display>(document: &T, output: Output) -> Result<Ended, Failure> {
-    match output {
-        Output::Text => print!("{document}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(document).map_err(Failure::failed)?),
-    }
+    let text = match output {
+        Output::Text => document.to_string(),
+        Output::Json => serde_json::to_string_pretty(document).map_err(Failure::failed)? + "\n",
+    };
+    console::print(&text).map_err(Failure::failed)?;
     Ok(Ended {
         cause: Cause::Requested("done"),
         still_running: Vec::new(),

@@ -154,6 +154,14 @@ pub(crate) fn write_secret(path: &Path, content: &str) -> Result<(), DataDirErro
     write_with_mode(path, content, SECRET_FILE_MODE)
 }
 
+/// Removes a file; one that is gone already is as good.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), DataDirError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn write_with_mode(path: &Path, content: &str, mode: u32) -> Result<(), DataDirError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -167,9 +175,9 @@ fn write_with_mode(path: &Path, content: &str, mode: u32) -> Result<(), DataDirE
 }
 
 fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    // What a run that was killed left of this name.
+    if path.exists() {
+        std::fs::remove_file(path)?;
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content.as_bytes())?;

@@ -14,8 +14,8 @@ use crate::banner;
 use crate::certificates::{Authority, CertificateError};
 use crate::children::{NodeOptions, TlsSection, cache_node_config, proxy_config};
 use crate::cluster::{Cluster, ClusterError, NodeAddresses};
-use crate::console::Console;
-use crate::data_dir::{DataDir, DataDirError, write_secret};
+use crate::console::{self, Console};
+use crate::data_dir::{DataDir, DataDirError, remove_if_there, write_secret};
 use crate::demo::{Demo, DemoError};
 use crate::formation::{self, Children, Formed};
 use crate::ports::{self, PortError};
@@ -88,6 +88,9 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<Ended, Failure> {
 }
 
 async fn prepare(arguments: &UpArguments, data: DataDir) -> Result<Prepared, UpError> {
+    if let Some(stale) = &arguments.ready_file {
+        remove_if_there(stale)?;
+    }
     let programs = Programs::find()?;
     let mut settings = Settings::load(arguments.config.as_deref(), &arguments.upstream)?;
     let before = Cluster::load(&data)?;
@@ -225,17 +228,18 @@ async fn serve(
     for missing in &formed.missing {
         console.note(&format!("pulls work, but not all of the cluster does: {missing}"));
     }
-    match arguments.output {
-        Output::Json => println!("{}", ready.to_json()),
-        Output::Text => print!("{}", banner::text(&ready, &prepared.data, demo.as_ref())),
-    }
+    let text = match arguments.output {
+        Output::Json => format!("{}\n", ready.to_json()),
+        Output::Text => banner::text(&ready, &prepared.data, demo.as_ref()),
+    };
+    console::print(&text).map_err(Failure::failed)?;
     let stopping = shutdown.begun_token();
     let kept = stopping
         .run_until_cancelled(keep_ready_file(ready, file, children))
         .await;
     if let Some(file) = file {
-        // Pulls are about to stop working; a file that is gone already is as good.
-        let _gone = std::fs::remove_file(file);
+        // Pulls are about to stop working.
+        remove_if_there(file).map_err(Failure::failed)?;
     }
     kept.unwrap_or(Ok(()))
 }
