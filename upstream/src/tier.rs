@@ -107,7 +107,7 @@ impl NodeClient {
     ///
     /// # Errors
     /// [`UpstreamError`]: [`UpstreamError::NotFound`] if the node's whole tier and the source have no such blob,
-    /// [`UpstreamError::Unavailable`] to go to the next node with the bytes in hand.
+    /// [`UpstreamError::Unavailable`] or [`UpstreamError::Timeout`] to go to the next node with the bytes in hand.
     pub async fn get_blob(
         &self,
         node: &NodeUrl,

@@ -224,6 +224,49 @@ mod tests {
     }
 
     #[test]
+    fn files_are_read_once_and_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let signed = rcgen::generate_simple_self_signed(vec!["quay.io".to_owned()]).unwrap();
+        let certificate = write("certificate.pem", &signed.cert.pem());
+        let key = write("key.pem", &signed.signing_key.serialize_pem());
+        let auths = write(
+            "config.json",
+            r#"{"auths": {"quay.io": {"username": "u", "password": "p"}}}"#,
+        );
+        let rule = RawHostRule {
+            ca_files: vec![certificate.clone()],
+            client_certificate: Some(certificate.clone()),
+            client_key: Some(key),
+            ..RawHostRule::default()
+        };
+        let mut raw = RawUpstreamConfig {
+            hosts: BTreeMap::from([("quay.io".to_owned(), rule)]),
+            credentials_file: Some(auths),
+            ignore_proxy_environment: true,
+            ..RawUpstreamConfig::default()
+        };
+        let config = raw.load().unwrap();
+        let quay: SourceHost = "quay.io".parse().unwrap();
+        let rule = config.rule(&quay).unwrap();
+        assert_eq!(
+            (rule.extra_roots.len(), rule.identity.as_ref().unwrap().chain.len()),
+            (1, 1)
+        );
+        assert!(config.credentials.find(&quay, "a").is_some());
+        raw.credentials_file = Some(certificate);
+        let error = raw.load().unwrap_err().to_string();
+        assert!(
+            error.contains("credentials_file") && error.contains("certificate.pem"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn mistakes_are_named_with_key_and_host() {
         let table = [
             (r#"{"host": {}}"#, "host"),
