@@ -113,7 +113,7 @@ async fn a_body_that_breaks_off_ends_with_an_error_after_its_bytes() {
 
 #[tokio::test]
 async fn silence_ends_headers_and_bodies_after_the_patience_given() {
-    let short = Duration::from_millis(50);
+    let short = Duration::from_millis(500);
     let patience = Patience {
         headers: short,
         no_progress: short,

