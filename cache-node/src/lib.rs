@@ -1,3 +1,4 @@
 //! cache-node
 
 pub mod blob_store;
+pub mod fill;

@@ -43,7 +43,7 @@ pub(crate) async fn run<H: Harness>(new: impl AsyncFn() -> H) {
     full_store_says_so_and_keeps_nothing(new().await).await;
 }
 
-/// Bytes that differ from chunk to chunk and within one.
+/// Bytes without a pattern, always the same for a length.
 pub(crate) fn content(length: usize) -> Bytes {
     (0..length as u64)
         .map(|n| (n ^ (n >> 8) ^ (n >> 20) ^ 0x5a) as u8)
