@@ -1,0 +1,123 @@
+//! One request's walk over the suppliers: what was tried, in what order, since when.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::policy::{self, Facts, Failure, Refusal, SourceFact, Step};
+use crate::standing::Standing;
+use crate::supply::Supplier;
+
+/// Cache nodes asked per request. Any node can serve or relay anything, so more than the whole of a five-node tier
+/// only adds time before the source registry is asked.
+pub(crate) const NODES_ASKED_MAX: usize = 5;
+/// How long the source registry is waited for after a node waited for it in vain: enough for one that works for us
+/// and not for the node, little beside the 30 s that were spent.
+pub(crate) const AFTER_SILENCE: Duration = Duration::from_secs(5);
+
+/// The state of one request's search.
+#[derive(Debug, Clone)]
+pub(crate) struct Search {
+    facts: Facts,
+    /// The node that each position of the facts means.
+    nodes: Vec<usize>,
+    host: oci::SourceHost,
+    started: Instant,
+}
+
+/// The next thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Ask this supplier, and wait no longer than this for it.
+    Ask(Supplier, Option<Duration>),
+    /// Stop.
+    Answer(Refusal),
+}
+
+impl Search {
+    /// Starts a search over `order`, the nodes by preference. `limit` is that of a client with a next host.
+    pub(crate) fn new(order: &[usize], host: &oci::SourceHost, standing: &Standing, limit: Option<Duration>) -> Self {
+        let (good, suspect): (Vec<usize>, Vec<usize>) = order.iter().partition(|node| !standing.suspects_node(**node));
+        let nodes: Vec<usize> = good.into_iter().chain(suspect).take(NODES_ASKED_MAX).collect();
+        let facts = Facts {
+            nodes: Vec::new(),
+            upstream: SourceFact::Untried { suspect: false },
+            next_host: limit.is_some(),
+            elapsed: Duration::ZERO,
+            limit,
+        };
+        let mut search = Self {
+            facts,
+            nodes,
+            host: host.clone(),
+            started: Instant::now(),
+        };
+        search.forgive(standing);
+        search
+    }
+
+    /// Makes every supplier one that was not tried, as its breaker now has it.
+    pub(crate) fn forgive(&mut self, standing: &Standing) {
+        let fact = |node: &usize| SourceFact::Untried {
+            suspect: standing.suspects_node(*node),
+        };
+        self.facts.nodes = self.nodes.iter().map(fact).collect();
+        let suspect = standing.suspects_upstream(&self.host, self.started + self.elapsed());
+        self.facts.upstream = SourceFact::Untried { suspect };
+    }
+
+    /// What to do next.
+    pub(crate) fn next(&mut self) -> Next {
+        self.facts.elapsed = self.elapsed();
+        let supplier = match policy::next(&self.facts) {
+            Step::Node(position) => Supplier::Node(self.nodes[position]),
+            Step::Upstream => Supplier::Upstream,
+            Step::Answer(refusal) => return Next::Answer(refusal),
+        };
+        let left = self.facts.limit.map(|limit| limit.saturating_sub(self.facts.elapsed));
+        let after_silence = (supplier == Supplier::Upstream && self.waited_in_vain()).then_some(AFTER_SILENCE);
+        Next::Ask(supplier, left.into_iter().chain(after_silence).min())
+    }
+
+    /// Records a failure.
+    pub(crate) fn failed(&mut self, supplier: Supplier, failure: Failure) {
+        match supplier {
+            Supplier::Upstream => self.facts.upstream = SourceFact::Failed(failure),
+            Supplier::Node(node) => {
+                for (position, _) in self
+                    .nodes
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, candidate)| **candidate == node)
+                {
+                    self.facts.nodes[position] = SourceFact::Failed(failure);
+                }
+            }
+        }
+    }
+
+    /// The source registry of what is searched.
+    pub(crate) fn host(&self) -> &oci::SourceHost {
+        &self.host
+    }
+
+    /// Time since the request arrived.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// When a client with a next host is to be sent there.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.facts.limit.map(|limit| self.started + limit)
+    }
+
+    /// Stops minding the clock: the client has bytes, and nowhere else to go with them.
+    pub(crate) fn drop_limit(&mut self) {
+        self.facts.limit = None;
+        self.facts.next_host = false;
+    }
+
+    fn waited_in_vain(&self) -> bool {
+        self.facts.nodes.contains(&SourceFact::Failed(Failure::SourceSilent))
+    }
+}
