@@ -1,5 +1,6 @@
 //! The port [`Supply`]: everything a pull may ask of the cache tier and of source registries.
 
+pub(crate) mod network;
 #[cfg(test)]
 pub(crate) mod scripted;
 
