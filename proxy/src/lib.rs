@@ -5,9 +5,17 @@
 //!
 //! It deliberately keeps nothing on disk, takes no writes, and knows neither Raft nor how nodes store blobs.
 
+mod app;
+mod config;
+mod listener;
 mod metrics;
 mod pull;
+mod registry;
 mod ring;
 mod standing;
 mod supply;
 mod tag_tokens;
+
+pub use app::{Proxy, StartError, start};
+pub use config::{Config, ConfigError, NodeAddress};
+pub use listener::{ListenError, bind_all};

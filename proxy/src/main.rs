@@ -1,1 +1,51 @@
-fn main() {}
+//! The program `kuik-proxy`: arguments, configuration, run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use daemon::admin::Admin;
+use daemon::readiness::Readiness;
+use daemon::runtime::Failure;
+use daemon::shutdown::{Ended, GRACE_DEFAULT, Phase, Shutdown};
+use daemon::telemetry::{self, Metrics};
+use proxy::{Config, bind_all};
+use tokio::net::TcpListener;
+
+/// What container runtimes pull through: the cache nodes first, the source registry when they cannot help.
+#[derive(Parser)]
+#[command(name = "kuik-proxy", version)]
+struct Arguments {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Exit when standard input ends: whoever started this process has died
+    #[arg(long)]
+    exit_with_stdin: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    daemon::runtime::run(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> Result<Ended, Failure> {
+    telemetry::init().map_err(Failure::bad_start)?;
+    let metrics = Metrics::install().map_err(Failure::failed)?;
+    let config = Config::load(&arguments.config).map_err(Failure::bad_start)?;
+    let shutdown = Shutdown::new();
+    shutdown.begin_on_signals().map_err(Failure::failed)?;
+    if arguments.exit_with_stdin {
+        shutdown.begin_when_stdin_ends().map_err(Failure::failed)?;
+    }
+    let readiness = Readiness::new(&shutdown);
+    metrics.start_upkeep(shutdown.tasks(Phase::Flush));
+    if let Some(address) = config.admin {
+        let listener = TcpListener::bind(address).await.map_err(Failure::failed)?;
+        Admin::new(readiness.clone(), metrics).start(listener, shutdown.tasks(Phase::Flush));
+    }
+    let listeners = bind_all(&config.listen).await.map_err(Failure::failed)?;
+    let proxy = proxy::start(config, listeners, &shutdown, &readiness).map_err(Failure::bad_start)?;
+    tracing::info!(addresses = ?proxy.addresses(), "listening");
+    Ok(shutdown.run(GRACE_DEFAULT).await)
+}

@@ -1,0 +1,99 @@
+//! Putting the proxy together: one `start`, used by the program and by tests within one process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use daemon::readiness::Readiness;
+use daemon::shutdown::{Phase, Shutdown};
+use daemon::tls::{Tls, TlsError};
+use tokio::net::TcpListener;
+use upstream::{NodeUrl, RegistryClient};
+
+use crate::config::Config;
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::pull::Pull;
+use crate::registry::ProxyRegistry;
+use crate::ring::Ring;
+use crate::standing::Standing;
+use crate::supply::Supply;
+use crate::supply::network::NetworkSupply;
+use crate::tag_tokens::TagTokens;
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificates.
+    #[error("tls")]
+    Tls(#[from] TlsError),
+    /// The settings for source registries.
+    #[error("upstream")]
+    Upstream(#[source] upstream::ConfigError),
+    /// A listener whose address cannot be told.
+    #[error("listener")]
+    Listener(#[source] io::Error),
+}
+
+/// A running proxy. It stops with the [`Shutdown`] it was started with.
+#[derive(Debug)]
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+}
+
+impl Proxy {
+    /// Where container runtimes may connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Starts the proxy on bound listeners. It is ready as soon as it listens: it needs nobody to answer.
+///
+/// Metrics go to the recorder that is installed by then.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(
+    config: Config,
+    listeners: Vec<TcpListener>,
+    shutdown: &Shutdown,
+    readiness: &Readiness,
+) -> Result<Proxy, StartError> {
+    let gate = readiness.gate("proxy");
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
+    let addresses = addresses.map_err(StartError::Listener)?;
+    let tls = config.tls.clone().map(Tls::load).transpose()?;
+    if let Some(tls) = &tls {
+        tls.start_reload(shutdown.tasks(Phase::Work));
+    }
+    let registries = RegistryClient::new(config.upstream).map_err(StartError::Upstream)?;
+    let node_urls: Vec<NodeUrl> = config.nodes.iter().map(|node| node.registry.clone()).collect();
+    let metrics = Metrics::new(config.nodes.len());
+    let pull = Arc::new(Pull {
+        ring: Ring::new(config.nodes.iter().map(|node| node.ordinal).collect()),
+        standing: Standing::new(config.nodes.len(), metrics.clone()),
+        tokens: TagTokens::default(),
+        metrics,
+        next_host_limit: config.next_host_after,
+        supply: NetworkSupply::new(&node_urls, tls.as_ref(), registries.clone()),
+    });
+    start_probes(&pull, shutdown);
+    let registry = Arc::new(ProxyRegistry {
+        pull,
+        knows_host: Box::new(move |host| registries.knows(host)),
+    });
+    listener::serve(&registry, listeners, config.connections_max, shutdown);
+    gate.open();
+    Ok(Proxy { addresses })
+}
+
+fn start_probes<S: Supply>(pull: &Arc<Pull<S>>, shutdown: &Shutdown) {
+    let pull = Arc::clone(pull);
+    let tasks = shutdown.tasks(Phase::Work);
+    let stop = tasks.stop_token();
+    tasks.spawn_critical("node probes", async move {
+        let probes = pull.standing.run_probes(|node| pull.supply.ping(node));
+        stop.run_until_cancelled(probes).await;
+    });
+}
