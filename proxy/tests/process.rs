@@ -1,0 +1,108 @@
+//! The program `kuik-proxy`: how it starts, what it refuses, and when it ends.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn start(directory: &Path, config: &str) -> Child {
+    let path = directory.join("proxy.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kuik-proxy"));
+    command.arg("--config").arg(&path).arg("--exit-with-stdin");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// An address that is free now. Another process may take it before the proxy does, which fails the test visibly.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(started.elapsed() < DEADLINE, "too late");
+        std::thread::yield_now();
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn refused(config: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path(), config);
+    let status = until(|| child.try_wait().unwrap());
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let error = lines
+        .map(Result::unwrap)
+        .find(|line| line.contains("error"))
+        .unwrap_or_default();
+    (status.code(), error)
+}
+
+#[test]
+fn it_serves_soon_and_ends_with_its_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let (listen, admin) = (free_address(), free_address());
+    let started = Instant::now();
+    let mut child = start(
+        directory.path(),
+        &format!("listen = [\"{listen}\"]\nadmin = \"{admin}\"\n"),
+    );
+    let answer = until(|| get(listen, "/v2/"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let ready = until(|| get(admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200")));
+    assert!(ready.ends_with("ready\n"), "{ready}");
+    let metrics = get(admin, "/metrics").unwrap();
+    assert!(metrics.contains("kube_image_keeper_proxy_requests_total"), "{metrics}");
+
+    drop(child.stdin.take());
+    let status = until(|| child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    assert!(
+        TcpStream::connect(listen).is_err(),
+        "runtimes go to their next host at once"
+    );
+}
+
+#[test]
+fn a_wrong_configuration_is_told_in_one_line() {
+    let (code, error) = refused("listen = [\"127.0.0.1:0\"]\nlisen = 1\n");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("lisen") && error.contains("line 2"), "{error}");
+    let (code, error) = refused("[tls]\nca = \"/no/ca\"\ncert = \"/no/cert\"\nkey = \"/no/key\"\n");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("/no/"), "{error}");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (code, error) = refused(&format!("listen = [\"{address}\"]\n"));
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains(&address.to_string()) && error.contains("taken"),
+        "{error}"
+    );
+}
