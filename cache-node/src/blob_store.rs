@@ -6,7 +6,6 @@
 
 mod checksum;
 mod error;
-mod generation;
 pub mod local;
 pub mod memory;
 #[cfg(test)]
@@ -19,10 +18,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use meta::Gen;
 use oci::{Digest, DigestMismatch, Verifier};
 
 pub use error::{ReadError, StoreError, WriteError};
-pub use generation::{Generation, GenerationError};
 
 /// Bytes of a blob in order. After an error the stream ends; what came before it was checked.
 pub type ByteStream = BoxStream<'static, Result<Bytes, ReadError>>;
@@ -36,7 +35,7 @@ pub struct BlobKey {
     /// What the bytes hash to.
     pub digest: Digest,
     /// Which storing of them this is.
-    pub generation: Generation,
+    pub generation: Gen,
 }
 
 impl fmt::Display for BlobKey {

@@ -23,12 +23,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use daemon::task::TaskSet;
+use meta::Gen;
 use oci::Digest;
 use tokio::sync::Semaphore;
 
 use self::flight::Flight;
 use self::task::FillTask;
-use crate::blob_store::{BlobStat, BlobStore, Generation};
+use crate::blob_store::{BlobStat, BlobStore};
 
 pub use error::FillError;
 pub use reader::{FillReader, FillStream};
@@ -64,7 +65,7 @@ impl Default for FillLimits {
 /// Makes generations that no other storing has or will have.
 pub trait GenerationSource: Send + Sync + 'static {
     /// The next one.
-    fn next(&self) -> Generation;
+    fn next(&self) -> Gen;
 }
 
 /// Hears of blobs that have been stored.
@@ -104,6 +105,8 @@ pub struct FillStatus {
     pub done_bytes: u64,
     /// Length of the blob, as far as known.
     pub total_bytes: Option<u64>,
+    /// Origin of the plan in use.
+    pub origin: String,
     /// Label of the current source; empty before the first.
     pub source: String,
     /// Since when.

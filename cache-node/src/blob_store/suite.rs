@@ -1,5 +1,6 @@
 //! What every [`BlobStore`] must do. An adapter's tests call [`run`] with a harness that can hurt it.
 
+use meta::Gen;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use proptest::prelude::{Strategy, prop_oneof};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{BlobKey, BlobStat, BlobStore, CHUNK_BYTES, Generation, ReadError, WriteError};
+use super::{BlobKey, BlobStat, BlobStore, CHUNK_BYTES, ReadError, WriteError};
 
 const CHUNK: usize = CHUNK_BYTES as usize;
 
@@ -56,10 +57,10 @@ pub(crate) fn key_of(content: &[u8], counter: u64) -> BlobKey {
 }
 
 fn key(digest: Digest, counter: u64) -> BlobKey {
-    let generation = Generation {
+    let generation = Gen {
         epoch: 1,
-        node: 2,
-        boot: 3,
+        node: meta::NodeId::new(2),
+        boot_count: 3,
         counter,
     };
     BlobKey { digest, generation }

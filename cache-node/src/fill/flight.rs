@@ -46,6 +46,7 @@ struct State {
     n_readers_ever: u64,
     plans: VecDeque<FillPlan>,
     origins: Vec<String>,
+    origin: String,
     source: String,
 }
 
@@ -97,6 +98,7 @@ impl Flight {
             n_readers_ever: 0,
             origins: vec![plan.origin.clone()],
             plans: VecDeque::from([plan]),
+            origin: String::new(),
             source: String::new(),
         };
         Self {
@@ -165,6 +167,7 @@ impl Flight {
             digest: self.digest.clone(),
             done_bytes: state.window.end(),
             total_bytes: state.total,
+            origin: state.origin.clone(),
             source: state.source.clone(),
             running_for: self.started.elapsed(),
             n_readers: state.readers.len(),
@@ -179,10 +182,13 @@ impl Flight {
     pub(super) fn next_plan(&self) -> Option<FillPlan> {
         let mut state = self.lock();
         let plan = state.plans.pop_front();
-        match &plan {
-            Some(plan) if state.window.end() == 0 => state.total = plan.size_bytes,
-            Some(_) => {}
-            None => state.phase = Phase::Closing,
+        let Some(next) = &plan else {
+            state.phase = Phase::Closing;
+            return None;
+        };
+        state.origin.clone_from(&next.origin);
+        if state.window.end() == 0 {
+            state.total = next.size_bytes;
         }
         plan
     }

@@ -160,6 +160,7 @@ async fn status_tells_how_far_a_fill_is() {
         digest: Digest::sha256(&content),
         done_bytes: 1000,
         total_bytes: Some(MIB as u64),
+        origin: "origin".into(),
         source: "source-0".into(),
         running_for: Duration::ZERO,
         n_readers: 1,

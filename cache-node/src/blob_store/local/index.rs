@@ -4,9 +4,25 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use meta::{Gen, NodeId};
 use oci::Digest;
 
-use crate::blob_store::{BlobKey, BlobStat, Generation};
+use crate::blob_store::{BlobKey, BlobStat};
+
+/// Before every generation.
+const FIRST_GEN: Gen = Gen {
+    epoch: 0,
+    node: NodeId::new(0),
+    boot_count: 0,
+    counter: 0,
+};
+/// After every generation.
+const LAST_GEN: Gen = Gen {
+    epoch: u64::MAX,
+    node: NodeId::new(u64::MAX),
+    boot_count: u64::MAX,
+    counter: u64::MAX,
+};
 
 /// Committed blobs in key order, with their sizes.
 #[derive(Debug, Default)]
@@ -40,7 +56,7 @@ impl Index {
             digest: digest.clone(),
             generation,
         };
-        let (first, last) = (key(Generation::MIN), key(Generation::MAX));
+        let (first, last) = (key(FIRST_GEN), key(LAST_GEN));
         self.read().range(first..=last).next_back().map(stat)
     }
 

@@ -172,12 +172,12 @@ impl SourcePlan for ScriptedPlan {
 struct Counter(AtomicU64);
 
 impl GenerationSource for Counter {
-    fn next(&self) -> Generation {
+    fn next(&self) -> Gen {
         let counter = self.0.fetch_add(1, Ordering::Relaxed);
-        Generation {
+        Gen {
             epoch: 1,
-            node: 1,
-            boot: 1,
+            node: meta::NodeId::new(1),
+            boot_count: 1,
             counter,
         }
     }
