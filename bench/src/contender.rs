@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::{Cluster, Process, SourceRegistry, cpu_seconds, free_port, http, resident_bytes, source, wait};
+use sandbox::{Cluster, Process, Relay, SourceRegistry, cpu_seconds, free_port, http, resident_bytes, source, wait};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::cold::{self, Cold};
 use crate::image::{self, Image, REPOSITORY};
 
 /// What kuik calls the registry it caches.
@@ -46,7 +47,7 @@ pub(crate) struct Contender {
 
 impl Contender {
     pub(crate) fn blob_url(&self, image: &Image) -> String {
-        format!("{}/blobs/{}", self.base, image.blob)
+        format!("{}/blobs/{}", self.base, image.layers[0].digest)
     }
 
     pub(crate) fn manifest_url(&self, image: &Image) -> String {
@@ -72,8 +73,9 @@ impl Contender {
 pub(crate) struct Field {
     pub(crate) contenders: Vec<Contender>,
     pub(crate) image: Image,
+    /// Where the cold measurements take place, if kuik takes part.
+    pub(crate) cold: Option<Cold>,
     _source: SourceRegistry,
-    _cluster: Option<Cluster>,
     _processes: Vec<Process>,
     _directory: TempDir,
 }
@@ -83,13 +85,9 @@ impl Field {
     pub(crate) fn start(blob_size_bytes: u64, with_kuik: bool) -> Result<Self> {
         let directory = tempfile::tempdir().context("make a directory")?;
         let source = SourceRegistry::start_empty()?;
-        let image = image::push(blob_size_bytes, &source.authority())?;
+        let image = image::push("warm", &[blob_size_bytes], &source.authority())?;
         let mut contenders = Vec::new();
-        let cluster = if with_kuik {
-            Some(start_kuik(&source, &mut contenders)?)
-        } else {
-            None
-        };
+        let cold = with_kuik.then(|| start_kuik(&source, &mut contenders)).transpose()?;
         let docker_registry = source.pid().context("docker-registry runs")?;
         contenders.push(rival("docker-registry", &source.url(), docker_registry));
         let processes = vec![
@@ -99,16 +97,21 @@ impl Field {
         Ok(Self {
             contenders,
             image,
+            cold,
             _source: source,
-            _cluster: cluster,
             _processes: processes,
             _directory: directory,
         })
     }
 }
 
-fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Result<Cluster> {
-    let cluster = Cluster::builder().upstream(SOURCE_HOST, &source.url()).start()?;
+fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Result<Cold> {
+    let relay = Relay::start(&source.authority())?;
+    let images = cold::push(&source.authority())?;
+    let upstreams = Cluster::builder()
+        .upstream(SOURCE_HOST, &source.url())
+        .upstream(cold::HOST, &relay.url());
+    let cluster = upstreams.start()?;
     let nodes: Vec<u32> = cluster.nodes().iter().filter_map(|node| node.pid).collect();
     let node = cluster.nodes().first().context("a cluster has nodes")?;
     let node_pid = node.pid.context("a node runs")?;
@@ -128,7 +131,7 @@ fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Resul
         pids: nodes.into_iter().chain([proxy_pid]).collect(),
         front: proxy_pid,
     });
-    Ok(cluster)
+    Ok(Cold { cluster, relay, images })
 }
 
 fn rival(name: &'static str, url: &str, pid: u32) -> Contender {
@@ -159,7 +162,7 @@ fn start_nginx(
     contenders: &mut Vec<Contender>,
 ) -> Result<Process> {
     let root = directory.join("www");
-    for (kind, digest) in [("blobs", &image.blob), ("manifests", &image.manifest)] {
+    for (kind, digest) in [("blobs", &image.layers[0].digest), ("manifests", &image.manifest)] {
         let folder = root.join("v2").join(REPOSITORY).join(kind);
         std::fs::create_dir_all(&folder).context("make nginx's files")?;
         symlink(stored(&source.storage(), digest), folder.join(digest.to_string())).context("link nginx's files")?;

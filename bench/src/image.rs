@@ -1,4 +1,4 @@
-//! The image that every contender serves: one incompressible blob, a config and a manifest.
+//! The image that every contender serves: incompressible layers, a config and a manifest.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,28 +7,35 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use oci::Digest;
+use serde_json::{Value, json};
 
 /// The repository, at every contender.
 pub(crate) const REPOSITORY: &str = "library/bench";
 
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Where an image's parts are found.
+/// What an image is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) manifest: Digest,
-    pub(crate) blob: Digest,
-    pub(crate) blob_size_bytes: u64,
+    pub(crate) layers: Vec<Layer>,
 }
 
-/// Makes the image and copies it to the registry at `authority`.
-pub(crate) fn push(blob_size_bytes: u64, authority: &str) -> Result<Image> {
+/// An incompressible blob.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) digest: Digest,
+    pub(crate) size_bytes: u64,
+}
+
+/// Makes an image with layers of these sizes and copies it to the registry at `authority`.
+pub(crate) fn push(tag: &str, layer_sizes: &[u64], authority: &str) -> Result<Image> {
     let layout = tempfile::tempdir().context("make a layout")?;
-    let image = write_layout(layout.path(), blob_size_bytes)?;
+    let image = write_layout(layout.path(), layer_sizes)?;
     let output = Command::new("skopeo")
         .args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"])
         .arg(format!("oci:{}", layout.path().display()))
-        .arg(format!("docker://{authority}/{REPOSITORY}:1"))
+        .arg(format!("docker://{authority}/{REPOSITORY}:{tag}"))
         .output()
         .context("start skopeo")?;
     if !output.status.success() {
@@ -37,43 +44,56 @@ pub(crate) fn push(blob_size_bytes: u64, authority: &str) -> Result<Image> {
     Ok(image)
 }
 
-fn write_layout(layout: &Path, blob_size_bytes: u64) -> Result<Image> {
+fn write_layout(layout: &Path, layer_sizes: &[u64]) -> Result<Image> {
     std::fs::create_dir_all(layout.join("blobs/sha256")).context("make a layout")?;
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).context("write a layout")?;
-    let blob = write_noise(layout, blob_size_bytes)?;
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{blob}"]}}}}"#
-    );
-    let config_digest = write_blob(layout, config.as_bytes())?;
-    let oci = "application/vnd.oci.image";
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{oci}.manifest.v1+json","config":{{"mediaType":"{oci}.config.v1+json","digest":"{config_digest}","size":{}}},"layers":[{{"mediaType":"{oci}.layer.v1.tar","digest":"{blob}","size":{blob_size_bytes}}}]}}"#,
-        config.len()
-    );
-    let manifest_digest = write_blob(layout, manifest.as_bytes())?;
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{oci}.manifest.v1+json","digest":"{manifest_digest}","size":{}}}]}}"#,
-        manifest.len()
-    );
-    std::fs::write(layout.join("index.json"), index).context("write a layout")?;
+    let mut layers = Vec::new();
+    for (seed, size_bytes) in (0..).zip(layer_sizes) {
+        layers.push(write_noise(layout, *size_bytes, seed)?);
+    }
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config = write_blob(layout, "config", &config)?;
+    let layer_descriptors: Vec<Value> = layers
+        .iter()
+        .map(|layer| descriptor("layer.v1.tar", &layer.digest, layer.size_bytes))
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media_type("manifest.v1+json"), "config": config, "layers": layer_descriptors,
+    });
+    let manifest = write_blob(layout, "manifest", &manifest)?;
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    std::fs::write(layout.join("index.json"), index.to_string()).context("write a layout")?;
+    let digest = manifest["digest"].as_str().context("a descriptor has a digest")?;
     Ok(Image {
-        manifest: manifest_digest,
-        blob,
-        blob_size_bytes,
+        manifest: digest.parse().context("parse a digest")?,
+        layers,
     })
 }
 
-fn write_blob(layout: &Path, bytes: &[u8]) -> Result<Digest> {
-    let digest = Digest::sha256(bytes);
-    std::fs::write(layout.join("blobs/sha256").join(digest.encoded()), bytes).context("write a blob")?;
-    Ok(digest)
+fn media_type(kind: &str) -> String {
+    format!("application/vnd.oci.image.{kind}")
 }
 
-/// The same noise for the same size, in every run.
-fn write_noise(layout: &Path, size_bytes: u64) -> Result<Digest> {
+fn descriptor(kind: &str, digest: &Digest, size_bytes: u64) -> Value {
+    json!({"mediaType": media_type(kind), "digest": digest.as_str(), "size": size_bytes})
+}
+
+/// Writes a document as a blob, and returns its descriptor.
+fn write_blob(layout: &Path, kind: &str, document: &Value) -> Result<Value> {
+    let bytes = document.to_string().into_bytes();
+    let digest = Digest::sha256(&bytes);
+    std::fs::write(layout.join("blobs/sha256").join(digest.encoded()), &bytes).context("write a blob")?;
+    Ok(descriptor(&format!("{kind}.v1+json"), &digest, bytes.len() as u64))
+}
+
+/// The same noise for the same size and seed, in every run.
+fn write_noise(layout: &Path, size_bytes: u64, seed: u64) -> Result<Layer> {
     let unnamed = layout.join("noise");
     let mut file = BufWriter::new(File::create(&unnamed).context("create a blob")?);
-    let mut noise = fastrand::Rng::with_seed(7);
+    let mut noise = fastrand::Rng::with_seed(seed ^ size_bytes);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut left = size_bytes;
     while left > 0 {
@@ -93,5 +113,5 @@ fn write_noise(layout: &Path, size_bytes: u64) -> Result<Digest> {
         .parse()
         .context("parse sha256sum's answer")?;
     std::fs::rename(unnamed, layout.join("blobs/sha256").join(encoded)).context("name a blob")?;
-    Ok(digest)
+    Ok(Layer { digest, size_bytes })
 }

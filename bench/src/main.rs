@@ -4,6 +4,7 @@
 //! them, and what is printed is the median of the rounds. Clients and servers share the machine's cores, so only the
 //! ratios mean something elsewhere.
 
+mod cold;
 mod contender;
 mod image;
 mod measure;
@@ -20,6 +21,7 @@ use clap::Parser;
 
 use contender::Field;
 use measure::Plan;
+use report::Report;
 
 /// Measures kuik beside docker-registry, distribution and nginx.
 #[derive(Parser)]
@@ -56,8 +58,10 @@ fn main() -> Result<()> {
     };
     eprintln!("starting the contenders with a blob of {} MiB", arguments.blob_mib);
     let field = Field::start(arguments.blob_mib * 1024 * 1024, !arguments.without_kuik)?;
-    let figures = measure::run(&field, &plan)?;
-    print!("{}", report::table(&figures));
+    let warm = measure::run(&field, &plan)?;
+    let cold = field.cold.as_ref().map(cold::run).transpose()?;
+    let figures = Report { warm, cold };
+    print!("{figures}");
     let path = arguments.json.unwrap_or_else(|| PathBuf::from("bench.json"));
     let json = serde_json::to_vec_pretty(&figures).context("print the figures as JSON")?;
     std::fs::write(&path, json).with_context(|| format!("write {}", path.display()))?;

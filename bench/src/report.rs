@@ -1,7 +1,10 @@
 //! The figures as a table, with each aim and whether it was met.
 
-use std::fmt::Write;
+use std::fmt;
 
+use serde::Serialize;
+
+use crate::cold::ColdFigures;
 use crate::contender::Role;
 use crate::measure::Figures;
 
@@ -13,44 +16,79 @@ struct Aim {
     at_least: bool,
 }
 
-/// Prints all figures and, where kuik took part, the ratios that matter.
-pub(crate) fn table(figures: &[Figures]) -> String {
-    let mut text = format!(
-        "\n{:<16}{:>10}{:>11}{:>11}{:>10}{:>11}{:>10}{:>10}{:>10}\n",
-        "median", "blob GB/s", "CPU s/GiB", "GET/s", "p99 ms", "HEAD/s", "p99 ms", "idle MiB", "after MiB"
-    );
-    for row in figures {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{:<16}{:>10.2}{:>11.2}{:>11.0}{:>10.2}{:>11.0}{:>10.2}{:>10.1}{:>10.1}",
-            row.name,
-            row.blob.gigabytes_per_second,
-            row.blob.cpu_seconds_per_gibibyte,
-            row.get.requests_per_second,
-            row.get.p99_milliseconds,
-            row.head.requests_per_second,
-            row.head.p99_milliseconds,
-            row.idle_mebibytes,
-            row.mebibytes_after
-        );
+/// Everything a run found out.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) warm: Vec<Figures>,
+    pub(crate) cold: Option<ColdFigures>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{:<16}{:>10}{:>11}{:>11}{:>10}{:>11}{:>10}{:>10}{:>10}",
+            "median", "blob GB/s", "CPU s/GiB", "GET/s", "p99 ms", "HEAD/s", "p99 ms", "idle MiB", "after MiB"
+        )?;
+        for row in &self.warm {
+            writeln!(
+                f,
+                "{:<16}{:>10.2}{:>11.2}{:>11.0}{:>10.2}{:>11.0}{:>10.2}{:>10.1}{:>10.1}",
+                row.name,
+                row.blob.gigabytes_per_second,
+                row.blob.cpu_seconds_per_gibibyte,
+                row.get.requests_per_second,
+                row.get.p99_milliseconds,
+                row.head.requests_per_second,
+                row.head.p99_milliseconds,
+                row.idle_mebibytes,
+                row.mebibytes_after
+            )?;
+        }
+        writeln!(f)?;
+        let cold = self.cold.iter().flat_map(cold_aims);
+        for aim in aims(&self.warm).into_iter().chain(cold) {
+            let met = if aim.at_least {
+                aim.value >= aim.bound
+            } else {
+                aim.value <= aim.bound
+            };
+            let sign = if aim.at_least { ">=" } else { "<=" };
+            let verdict = if met { "met" } else { "MISSED" };
+            writeln!(
+                f,
+                "{:<56}{:>8.2}  (aim {sign} {:.2}: {verdict})",
+                aim.text, aim.value, aim.bound
+            )?;
+        }
+        Ok(())
     }
-    text.push('\n');
-    for aim in aims(figures) {
-        let met = if aim.at_least {
-            aim.value >= aim.bound
-        } else {
-            aim.value <= aim.bound
-        };
-        let sign = if aim.at_least { ">=" } else { "<=" };
-        let verdict = if met { "met" } else { "MISSED" };
-        let _ = writeln!(
-            text,
-            "{:<52}{:>8.2}  (aim {sign} {:.2}: {verdict})",
-            aim.text, aim.value, aim.bound
-        );
-    }
-    text
+}
+
+fn cold_aims(cold: &ColdFigures) -> [Aim; 3] {
+    let at_most = |text, value, bound| Aim {
+        text,
+        value,
+        bound,
+        at_least: false,
+    };
+    [
+        at_most(
+            "cold: first byte later than the source's own, ms",
+            cold.first_byte_added_milliseconds,
+            20.0,
+        ),
+        at_most(
+            "cold: GETs at the source from 64 clients",
+            f64::from(cold.source_gets),
+            1.0,
+        ),
+        at_most(
+            "cold: % fetched twice, fetching node killed midway",
+            cold.fetched_twice_percent,
+            5.0,
+        ),
+    ]
 }
 
 /// Compares kuik with the best of the other registries in each figure.
@@ -147,13 +185,17 @@ mod tests {
             row("fast", Role::Rival, 2.0),
             row("limit", Role::Limit, 100.0),
         ];
-        let text = table(&rows);
+        let text = Report {
+            warm: rows.to_vec(),
+            cold: None,
+        }
+        .to_string();
         assert!(
-            text.contains("node: blob throughput / best registry                  10.00  (aim >= 1.50: met)"),
+            text.contains("node: blob throughput / best registry                      10.00  (aim >= 1.50: met)"),
             "{text}"
         );
         assert!(
-            text.contains("proxy: blob throughput / node                           0.50  (aim >= 0.80: MISSED)"),
+            text.contains("proxy: blob throughput / node                               0.50  (aim >= 0.80: MISSED)"),
             "{text}"
         );
     }

@@ -42,7 +42,7 @@ pub(crate) fn measure(contender: &Contender, image: &Image) -> Result<Throughput
     let seconds = started.elapsed().as_secs_f64();
     let cpu_seconds = contender.cpu_seconds()? - cpu_before;
     ensure!(
-        received == image.blob_size_bytes,
+        received == image.layers[0].size_bytes,
         "{}: {received} bytes",
         contender.name
     );
@@ -58,7 +58,7 @@ pub(crate) fn measure(contender: &Contender, image: &Image) -> Result<Throughput
 pub(crate) fn verify(contender: &Contender, image: &Image) -> Result<()> {
     for (url, digest) in [
         (contender.manifest_url(image), &image.manifest),
-        (contender.blob_url(image), &image.blob),
+        (contender.blob_url(image), &image.layers[0].digest),
     ] {
         let mut verifier = digest.verifier().context("a digest that can be verified")?;
         let mut response = http::get(&url)?;
