@@ -23,7 +23,10 @@ pub struct RawManifest {
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "parsed one at a time and never kept in a collection")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "parsed one at a time and never kept in a collection"
+)]
 pub enum Manifest {
     /// One image or artifact.
     Image(ImageManifest),
