@@ -56,8 +56,13 @@ impl Failure {
 /// Runs `main` on a runtime with a thread per core, up to 16 ([`WORKER_THREADS_ENV`] overrides), and turns
 /// how it ended into an exit code. A failure is printed to standard error as one line with its causes.
 pub fn run(main: impl Future<Output = Result<Ended, Failure>>) -> ExitCode {
+    run_on(WORKER_THREADS_MAX, main)
+}
+
+/// As [`run`], on at most `threads_max` threads unless [`WORKER_THREADS_ENV`] says otherwise.
+pub fn run_on(threads_max: usize, main: impl Future<Output = Result<Ended, Failure>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads().get())
+        .worker_threads(worker_threads(threads_max).get())
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE)
         .thread_name("kuik")
@@ -75,13 +80,17 @@ pub fn run(main: impl Future<Output = Result<Ended, Failure>>) -> ExitCode {
     exit_code(&result)
 }
 
-/// How many threads run tasks: a thread per core the process may use, up to 16.
-pub fn worker_threads() -> NonZeroUsize {
+/// How many threads run tasks: a thread per core the process may use, up to `threads_max`, or what
+/// [`WORKER_THREADS_ENV`] says, up to 16.
+fn worker_threads(threads_max: usize) -> NonZeroUsize {
     let asked = std::env::var(WORKER_THREADS_ENV).ok();
     let asked = asked.and_then(|text| text.parse().ok());
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let max = NonZeroUsize::new(WORKER_THREADS_MAX).unwrap_or(NonZeroUsize::MIN);
-    asked.unwrap_or(cores).min(max)
+    let at_most = |n: NonZeroUsize, max| NonZeroUsize::new(n.get().min(max)).unwrap_or(NonZeroUsize::MIN);
+    asked.map_or_else(
+        || at_most(cores, threads_max),
+        |asked| at_most(asked, WORKER_THREADS_MAX),
+    )
 }
 
 /// An error with all its causes on one line: `read config kuik.toml: no such file`.
