@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a supplier that dies under the body is replaced, and the client sees the same bytes without a gap; a
 //! whole body ends cleanly only if its length and its proof are right, else it is cut short. A supplier that failed is
-//! asked again only after bytes have moved, so a body ends once nobody moves it, and it changes suppliers at most
+//! asked again only after bytes have moved, so a body ends once nobody moves it, and it is opened anew at most
 //! [`RESUMES_MAX`] times. Frames pass through uncopied.
 
 use std::sync::Arc;
@@ -143,13 +143,17 @@ impl<S: Supply> Body<S> {
             tracing::warn!(digest = %self.ask.digest, supplier = ?self.supplier, ?failure, "body cut short");
             return Err(Refusal::Unavailable);
         }
-        if std::mem::take(&mut self.moved) {
+        let moved = std::mem::take(&mut self.moved);
+        if moved {
             self.search.forgive(standing);
+        }
+        match failure {
+            Failure::Unreachable | Failure::Unable if moved => self.search.suspect(self.supplier),
+            _ => self.search.failed(self.supplier, self.not_final(failure)),
         }
         if failure == Failure::Wrong {
             self.intake.forget();
         }
-        self.search.failed(self.supplier, self.not_final(failure));
         self.open().await
     }
 

@@ -81,8 +81,17 @@ impl Search {
 
     /// Records a failure.
     pub(crate) fn failed(&mut self, supplier: Supplier, failure: Failure) {
+        self.set(supplier, SourceFact::Failed(failure));
+    }
+
+    /// Makes a supplier the last resort: it broke off, but only after it had moved something.
+    pub(crate) fn suspect(&mut self, supplier: Supplier) {
+        self.set(supplier, SourceFact::Untried { suspect: true });
+    }
+
+    fn set(&mut self, supplier: Supplier, fact: SourceFact) {
         match supplier {
-            Supplier::Upstream => self.facts.upstream = SourceFact::Failed(failure),
+            Supplier::Upstream => self.facts.upstream = fact,
             Supplier::Node(node) => {
                 for (position, _) in self
                     .nodes
@@ -90,7 +99,7 @@ impl Search {
                     .enumerate()
                     .filter(|(_, candidate)| **candidate == node)
                 {
-                    self.facts.nodes[position] = SourceFact::Failed(failure);
+                    self.facts.nodes[position] = fact;
                 }
             }
         }
