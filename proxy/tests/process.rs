@@ -90,7 +90,8 @@ fn a_wrong_configuration_is_told_in_one_line() {
     let (code, error) = refused("listen = [\"127.0.0.1:0\"]\nlisen = 1\n");
     assert_eq!(code, Some(2));
     assert!(error.contains("lisen") && error.contains("line 2"), "{error}");
-    let (code, error) = refused("[tls]\nca = \"/no/ca\"\ncert = \"/no/cert\"\nkey = \"/no/key\"\n");
+    let (code, error) =
+        refused("listen = [\"127.0.0.1:0\"]\n[tls]\nca = \"/no/ca\"\ncert = \"/no/cert\"\nkey = \"/no/key\"\n");
     assert_eq!(code, Some(2));
     assert!(error.contains("/no/"), "{error}");
 }

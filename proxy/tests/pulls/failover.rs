@@ -1,10 +1,10 @@
 //! Whoever dies, the client gets the right bytes.
 
 use distribution::{CacheIndex, Source};
+use testkit::{Fault, On, Pull, Stage, image};
 
 use crate::client;
-use crate::source::Manner;
-use crate::world::{BLOB_BYTES, Link, World, eventually};
+use crate::world::{BLOB_BYTES, HOST, Link, World};
 
 #[tokio::test]
 async fn a_node_killed_mid_blob_is_not_seen_by_the_client() {
@@ -19,7 +19,10 @@ async fn a_node_killed_mid_blob_is_not_seen_by_the_client() {
         let reply = open.finish().await;
         world.assert_whole_blob(&reply);
         assert_eq!(world.n_asked("blob"), 2, "{link:?}");
-        assert!(world.source.asked().is_empty(), "the source registry is not bothered");
+        assert!(
+            world.source.requests().is_empty(),
+            "the source registry is not bothered"
+        );
     }
 }
 
@@ -35,7 +38,7 @@ async fn all_nodes_killed_mid_blob_leave_the_source_registry() {
         world.nodes.iter_mut().for_each(|node| node.kill());
         let reply = open.finish().await;
         world.assert_whole_blob(&reply);
-        assert_eq!(world.source.asked().len(), 1, "{source:?}: {:?}", world.source.asked());
+        assert_eq!(world.source.count(&On::blobs()), 1, "{source:?}");
     }
 }
 
@@ -58,7 +61,7 @@ async fn with_the_whole_tier_stopped_pulls_go_straight_to_the_source() {
 async fn a_flipped_byte_from_the_source_never_makes_a_whole_body() {
     let world = World::start(0, Link::Plain).await;
     for at in [0, BLOB_BYTES / 2, BLOB_BYTES - 1] {
-        world.source.behave(Manner::Flips(at));
+        world.source.fault(On::blobs(), Fault::FlipByte { at: at as u64 });
         let reply = world.get(&world.blob_path()).await;
         assert!(
             !reply.whole && reply.body.len() < BLOB_BYTES,
@@ -66,8 +69,9 @@ async fn a_flipped_byte_from_the_source_never_makes_a_whole_body() {
             reply.body.len()
         );
     }
-    world.source.behave(Manner::Works);
-    eventually_served(&world).await;
+    world.source.lift_all();
+    let reply = world.get(&world.blob_path()).await;
+    world.assert_whole_blob(&reply);
 }
 
 #[tokio::test]
@@ -131,9 +135,51 @@ async fn ranges_survive_the_death_of_their_node() {
     assert!(reply.body == world.blob[..BLOB_BYTES - 1]);
 }
 
-async fn eventually_served(world: &World) {
-    let asked = world.source.asked().len();
-    let reply = world.get(&world.blob_path()).await;
-    world.assert_whole_blob(&reply);
-    eventually(|| world.source.asked().len() > asked).await;
+#[tokio::test]
+async fn with_the_whole_tier_stopped_images_are_pulled_whole() {
+    let mut world = World::start(3, Link::MutualTls).await;
+    world.nodes.iter_mut().for_each(|node| node.kill());
+    let wanted = image("team/app")
+        .platform("linux/amd64")
+        .random_layer(200_000, 1)
+        .platform("linux/arm64/v8");
+    let wanted = wanted.random_layer(100_000, 2).attested().build();
+    world.source.push(&wanted);
+    let proxy = format!("http://{}", world.address);
+    let by_path = Pull::new(&proxy, &format!("{HOST}/team/app"), "latest");
+    let by_ns = Pull::new(&proxy, "team/app", wanted.root()).ns(HOST);
+    for pull in [by_path, by_ns] {
+        let pulled = pull.run().await.unwrap();
+        assert_eq!(pulled.root.as_ref(), Some(wanted.root()));
+        assert_eq!(pulled.blobs.len(), wanted.blobs().len());
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_breaks_off_is_asked_for_the_rest() {
+    let world = World::start(0, Link::Plain).await;
+    for fault in [
+        Fault::Truncate { after_bytes: 1_000_000 },
+        Fault::Reset(Stage::Body { after_bytes: 1_000_000 }),
+    ] {
+        let fault = world.source.fault(On::blobs().times(2), fault);
+        let reply = world.get(&world.blob_path()).await;
+        world.assert_whole_blob(&reply);
+        assert_eq!(fault.hits(), 2);
+        fault.lift();
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_lies_about_the_length_never_makes_a_whole_body() {
+    for delta in [-1, 1, -1000] {
+        let world = World::start(0, Link::Plain).await;
+        world.source.fault(On::blobs(), Fault::LieLength { delta });
+        let reply = world.get(&world.blob_path()).await;
+        assert!(
+            reply.status != 200 || !reply.whole,
+            "{delta}: {} bytes",
+            reply.body.len()
+        );
+    }
 }

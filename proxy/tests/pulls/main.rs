@@ -7,5 +7,4 @@ mod failover;
 mod node;
 mod patience;
 mod protocol;
-mod source;
 mod world;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use testkit::{Fault, On, Stage};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::source::Manner;
 use crate::world::{Link, World};
 
 /// Listens, takes what the kernel takes, and never answers: a node that hangs.
@@ -57,13 +57,13 @@ async fn a_slow_node_that_lives_is_waited_for() {
     let reply = world.get(&world.blob_path()).await;
     world.assert_whole_blob(&reply);
     assert_eq!(world.n_asked("blob"), 1, "nobody else is asked");
-    assert!(world.source.asked().is_empty());
+    assert!(world.source.requests().is_empty());
 }
 
 #[tokio::test]
 async fn a_client_with_a_next_host_gets_its_miss_in_three_seconds() {
     let world = World::start(0, Link::Plain).await;
-    world.source.behave(Manner::Silent);
+    world.source.fault(On::everything(), Fault::Hang(Stage::Headers));
     let started = Instant::now();
     let reply = world.get(&world.blob_path_with_ns()).await;
     assert!(matches!(reply.status, 404 | 503 | 504), "{}", reply.status);

@@ -1,10 +1,10 @@
 //! What container runtimes must and must not see.
 
+use testkit::{Fault, On, Stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{self, Reply};
-use crate::source::Manner;
 use crate::world::{BLOB_BYTES, Link, World};
 
 fn assert_error_document(reply: &Reply) {
@@ -19,20 +19,22 @@ fn assert_error_document(reply: &Reply) {
 
 #[tokio::test]
 async fn answers_of_the_source_reach_the_client_in_words_it_can_bear() {
+    let limited = vec![("retry-after", "30".to_owned())];
     let table = [
-        ("429 Too Many Requests\r\nretry-after: 30", 503),
-        ("401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"", 403),
-        ("403 Forbidden", 403),
-        ("404 Not Found", 404),
-        ("500 Oops", 503),
-        ("302 Found", 503),
+        (Fault::StatusWith(429, limited), 503),
+        (Fault::Challenge, 403),
+        (Fault::Status(403), 403),
+        (Fault::Status(404), 404),
+        (Fault::Status(500), 503),
+        (Fault::Status(302), 503),
+        (Fault::Reset(Stage::Headers), 503),
     ];
-    for (says, status) in table {
+    for (fault, status) in table {
         let world = World::start(0, Link::Plain).await;
-        world.source.behave(Manner::Says(says));
+        world.source.fault(On::everything(), fault.clone());
         for path in [world.blob_path(), "/v2/quay.example/a/b/manifests/v1".to_owned()] {
             let reply = world.get(&path).await;
-            assert_eq!(reply.status, status, "{says}: {path}");
+            assert_eq!(reply.status, status, "{fault:?}: {path}");
             assert_error_document(&reply);
         }
     }
@@ -41,7 +43,7 @@ async fn answers_of_the_source_reach_the_client_in_words_it_can_bear() {
 #[tokio::test]
 async fn the_base_endpoint_needs_nobody() {
     let world = World::start(0, Link::Plain).await;
-    world.source.behave(Manner::Silent);
+    world.source.fault(On::everything(), Fault::Hang(Stage::Headers));
     for path in ["/v2/", "/v2"] {
         let reply = world.get(path).await;
         assert_eq!((reply.status, reply.header("www-authenticate")), (200, None));
@@ -68,7 +70,7 @@ async fn bad_requests_get_an_error_document() {
         );
         assert_error_document(&reply);
     }
-    assert!(world.source.asked().is_empty());
+    assert!(world.source.requests().is_empty());
 }
 
 #[tokio::test]

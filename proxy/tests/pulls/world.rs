@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::readiness::Readiness;
@@ -12,10 +11,10 @@ use oci::Digest;
 use proxy::Config;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+use testkit::{FakeRegistry, image};
 
 use crate::client::{self, Reply};
 use crate::node::Node;
-use crate::source::SourceRegistry;
 
 /// Many frames, so that a body is really under way when something happens to it.
 pub(crate) const BLOB_BYTES: usize = 4 << 20;
@@ -30,7 +29,7 @@ pub(crate) enum Link {
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) source: SourceRegistry,
+    pub(crate) source: FakeRegistry,
     pub(crate) blob: Bytes,
     pub(crate) manifest: Bytes,
     pub(crate) address: SocketAddr,
@@ -49,19 +48,22 @@ impl World {
         let files = tempfile::tempdir().unwrap();
         let tls = certificates(files.path());
         let loaded = (link == Link::MutualTls).then(|| Tls::load(tls.clone()).unwrap());
-        let (blob, manifest) = (content(BLOB_BYTES), Bytes::from_static(br#"{"schemaVersion":2}"#));
+        let image = image("a/b").tag("v1").layer(content(BLOB_BYTES)).build();
+        let blob = image.largest_blob().1.clone();
+        let manifest = image.manifests()[image.root()].bytes().clone();
         let mut nodes = Vec::new();
         for _ in 0..n_nodes {
             nodes.push(Node::start(blob.clone(), manifest.clone(), loaded.as_ref()).await);
         }
-        let source = SourceRegistry::start(blob.clone(), manifest.clone()).await;
+        let source = FakeRegistry::start().await;
+        source.push(&image);
         let scheme = if link == Link::MutualTls { "https" } else { "http" };
         let addresses: Vec<_> = nodes
             .iter()
             .map(|node| node.address)
             .chain(others.iter().copied())
             .collect();
-        let text = config_text(&addresses, scheme, &tls, source.address);
+        let text = config_text(&addresses, scheme, &tls, source.address());
         let path = files.path().join("proxy.toml");
         std::fs::write(&path, text).unwrap();
         let config = Config::load(&path).unwrap();
@@ -113,18 +115,6 @@ impl World {
 
 pub(crate) fn content(length: usize) -> Bytes {
     (0..length).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect()
-}
-
-/// Waits until `condition` holds; fails after ten seconds.
-pub(crate) async fn eventually(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting)
-        .await
-        .expect("the condition never held");
 }
 
 pub(crate) fn config_text(nodes: &[SocketAddr], scheme: &str, tls: &TlsFiles, source: SocketAddr) -> String {
