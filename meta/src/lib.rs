@@ -1,6 +1,6 @@
 //! The replicated state machine: what the cache nodes agree on.
 //!
-//! [`apply`] is a function from (state, envelope) to (outcome, mutations). It does no IO, reads no clock, draws no
+//! [`apply`](fn@apply) is a function from (state, envelope) to (outcome, mutations). It does no IO, reads no clock, draws no
 //! random number and never depends on hash-map order, so every replica that applies the same log holds the same
 //! bytes. State is reached through [`Read`]; nothing here ever holds all of it but [`MemoryState`], which is for tests
 //! and the simulation.

@@ -19,7 +19,7 @@ impl StateHash {
 
     /// Takes `mutations` into account; `before` is the state they are about to change.
     ///
-    /// Each record may appear at most once in `mutations`, as [`crate::apply`] and
+    /// Each record may appear at most once in `mutations`, as [`crate::apply`](fn@crate::apply) and
     /// [`Overlay::into_mutations`](crate::Overlay::into_mutations) promise.
     ///
     /// # Errors

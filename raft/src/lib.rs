@@ -1,6 +1,6 @@
 //! Runs `meta` under openraft: the replicated log, its stores, the network between nodes and how a cluster forms.
 //!
-//! [`open`] (or [`open_on_disk`]) gives two things: a gRPC service to be served at once, since peers ask it whether this
+//! [`open`](fn@open) (or [`open_on_disk`]) gives two things: a gRPC service to be served at once, since peers ask it whether this
 //! node is empty, and a [`Formation`], which founds or joins a cluster, or returns to it, and ends in a [`MetaHandle`].
 //! No type of openraft leaves this crate.
 
