@@ -88,6 +88,8 @@ impl TaskSet {
     /// cancelled, the owner of the set is told, which ends the process.
     pub fn spawn_critical(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let inner = Arc::clone(&self.inner);
+        // On the heap from here on: each wrapper would hold a copy of a future that may be large.
+        let task = Box::pin(task);
         self.spawn_named(name, async move {
             let end = reported(name, task).await;
             if !inner.stop.is_cancelled() {
@@ -98,6 +100,7 @@ impl TaskSet {
 
     /// Spawns a task the process can go on without; its panic is logged, its return is not remarkable.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let task = Box::pin(task);
         self.spawn_named(name, async move {
             reported(name, task).await;
         });
