@@ -1,6 +1,6 @@
 //! gRPC services this node answers: convert, call, convert.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use oci::{Digest, Repository};
 use proto::v1::peer_server::Peer;
@@ -13,13 +13,13 @@ use crate::blobs::{Blobs, Kept};
 const BLOBS_MAX: usize = 2048;
 
 /// Answers other nodes.
-pub struct PeerApi {
-    blobs: Arc<Blobs>,
+pub(crate) struct PeerApi {
+    blobs: Arc<OnceLock<Arc<Blobs>>>,
 }
 
 impl PeerApi {
-    /// Answers from `blobs`.
-    pub fn new(blobs: Arc<Blobs>) -> Self {
+    /// Answers from `blobs`, once they are there.
+    pub(crate) fn new(blobs: Arc<OnceLock<Arc<Blobs>>>) -> Self {
         Self { blobs }
     }
 }
@@ -27,6 +27,10 @@ impl PeerApi {
 #[tonic::async_trait]
 impl Peer for PeerApi {
     async fn keep(&self, request: Request<KeepRequest>) -> Result<Response<KeepReply>, Status> {
+        let blobs = self
+            .blobs
+            .get()
+            .ok_or_else(|| Status::unavailable("not a member of a cluster yet"))?;
         let request = request.into_inner();
         if request.blobs.len() > BLOBS_MAX {
             return Err(Status::invalid_argument(format!("more than {BLOBS_MAX} blobs")));
@@ -35,7 +39,7 @@ impl Peer for PeerApi {
         let mut reply = KeepReply::default();
         for blob in &request.blobs {
             let digest = digest(blob)?;
-            match self.blobs.keep_if_missing(&repository, &digest, Some(blob.size_bytes)).await {
+            match blobs.keep_if_missing(&repository, &digest, blob.size_bytes).await {
                 Kept::Held => reply.held += 1,
                 Kept::Filling => reply.filling += 1,
             }
@@ -52,5 +56,7 @@ fn repository(request: &KeepRequest) -> Result<Repository, Status> {
 }
 
 fn digest(blob: &WantedBlob) -> Result<Digest, Status> {
-    blob.digest.parse().map_err(|error: oci::DigestError| Status::invalid_argument(error.to_string()))
+    blob.digest
+        .parse()
+        .map_err(|error: oci::DigestError| Status::invalid_argument(error.to_string()))
 }

@@ -6,7 +6,7 @@ use distribution::{CacheIndex, RequestContext};
 
 /// Hops after which a node no longer asks the owner but the source itself. A client's request has made none, a
 /// proxy's one, a peer's two.
-const HOPS_BEFORE_SOURCE: u8 = 2;
+pub const HOPS_TO_OWNER: u8 = 2;
 /// Hops of a request that wants only what the node has or is fetching already.
 pub const HOPS_LOCAL_ONLY: u8 = 3;
 /// How long a client that has a next host to try is kept waiting for what is not here. containerd waits without end.
@@ -25,22 +25,26 @@ pub struct Asked {
 impl Asked {
     /// A question of this node's own.
     pub fn by_this_node() -> Self {
-        Self { hops: 0, has_next_host: false, cache_index: None }
+        Self {
+            hops: 0,
+            has_next_host: false,
+            cache_index: None,
+        }
     }
 
     /// Whether the owner may be asked. Otherwise this node is to go to the source, so that no request travels in circles.
     pub fn may_ask_owner(&self) -> bool {
-        self.hops < HOPS_BEFORE_SOURCE
+        self.hops < HOPS_TO_OWNER
+    }
+
+    /// Whether the request comes from a client or its proxy. What a node asks, it may have: it has looked for itself.
+    pub fn is_from_client_side(&self) -> bool {
+        self.hops < HOPS_TO_OWNER
     }
 
     /// Whether the source may be asked.
     pub fn may_ask_source(&self) -> bool {
         self.hops < HOPS_LOCAL_ONLY
-    }
-
-    /// The hops to write on the question to the owner.
-    pub fn hops_to_owner(&self) -> u8 {
-        HOPS_BEFORE_SOURCE
     }
 }
 

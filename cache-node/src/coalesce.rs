@@ -36,7 +36,12 @@ where
     /// Makes one whose flights run in `tasks`. At most `keys_max` keys are in flight or kept; beyond that a fetch runs
     /// for its caller alone.
     pub fn new(name: &'static str, tasks: TaskSet, keys_max: usize) -> Self {
-        Self { name, tasks, keys_max, flights: Arc::default() }
+        Self {
+            name,
+            tasks,
+            keys_max,
+            flights: Arc::default(),
+        }
     }
 
     /// Answers from a flight, or starts one with `fetch`. `keep` says how long an answer serves those who ask later.
@@ -94,7 +99,13 @@ where
                 if keep.is_zero() {
                     flights.remove(&key);
                 } else {
-                    flights.insert(key, Flight::Landed { value: value.clone(), until: Instant::now() + keep });
+                    flights.insert(
+                        key,
+                        Flight::Landed {
+                            value: value.clone(),
+                            until: Instant::now() + keep,
+                        },
+                    );
                 }
             }
             tx.send_replace(Some(value));

@@ -47,8 +47,15 @@ pub struct CompletionParts {
 
 #[derive(Debug, Clone)]
 enum Offer {
-    Manifest { repository: Repository, digest: Digest },
-    Tag { repository: Repository, tag: Tag, candidate: Digest },
+    Manifest {
+        repository: Repository,
+        digest: Digest,
+    },
+    Tag {
+        repository: Repository,
+        tag: Tag,
+        candidate: Digest,
+    },
 }
 
 impl Completion {
@@ -60,12 +67,19 @@ impl Completion {
 
     /// Notes that someone was given a manifest of `repository`.
     pub fn offer(&self, repository: &Repository, digest: &Digest) {
-        self.send(Offer::Manifest { repository: repository.clone(), digest: digest.clone() });
+        self.send(Offer::Manifest {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        });
     }
 
     /// Notes that a tag is to serve `candidate` once that is whole.
     pub fn promote_when_whole(&self, repository: &Repository, tag: &Tag, candidate: &Digest) {
-        self.send(Offer::Tag { repository: repository.clone(), tag: tag.clone(), candidate: candidate.clone() });
+        self.send(Offer::Tag {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            candidate: candidate.clone(),
+        });
     }
 
     fn send(&self, offer: Offer) {

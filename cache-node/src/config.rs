@@ -78,6 +78,14 @@ pub struct PeerAddress {
     pub admin: Option<String>,
 }
 
+impl PeerAddress {
+    /// `host:port` of the gRPC port: consensus puts the scheme before it itself.
+    pub fn grpc_address(&self) -> &str {
+        let rest = self.grpc.split_once("://").map_or(self.grpc.as_str(), |(_, rest)| rest);
+        rest.trim_end_matches('/')
+    }
+}
+
 /// PEM files of this node's identity and of the authority that signs its peers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,24 +180,33 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names file, line and key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let raw: RawConfig = toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let raw: RawConfig = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
         raw.check()
     }
 
     /// The address of this node among the peers.
     pub fn own_address(&self) -> &PeerAddress {
-        self.peers.iter().find(|peer| peer.ordinal == self.ordinal).expect("checked when loaded")
+        self.peers
+            .iter()
+            .find(|peer| peer.ordinal == self.ordinal)
+            .expect("checked when loaded")
     }
 }
 
 impl RawConfig {
     fn check(self) -> Result<Config, ConfigError> {
         check_peers(&self.peers, self.ordinal)?;
-        let copies = NonZeroU8::new(self.copies)
-            .ok_or_else(|| ConfigError::Value { key: "copies", reason: "at least one copy is needed".into() })?;
+        let copies = NonZeroU8::new(self.copies).ok_or_else(|| ConfigError::Value {
+            key: "copies",
+            reason: "at least one copy is needed".into(),
+        })?;
         Ok(Config {
             node_name: self.node_name.unwrap_or_else(|| format!("node-{}", self.ordinal)),
             ordinal: self.ordinal,
@@ -199,7 +216,7 @@ impl RawConfig {
             listen: self.listen,
             peers: self.peers,
             tls: self.tls,
-            upstream: UpstreamConfig::try_from(self.upstream).map_err(ConfigError::Upstream)?,
+            upstream: self.upstream.load().map_err(ConfigError::Upstream)?,
             freshness: self.freshness.try_into().map_err(ConfigError::Freshness)?,
             fill: self.fill.check()?,
         })
@@ -211,13 +228,22 @@ impl RawFill {
         let no_progress = self.no_progress_seconds.map_or(FILL_NO_PROGRESS, Duration::from_secs);
         if no_progress.is_zero() {
             let reason = "must be at least 1".to_owned();
-            return Err(ConfigError::Value { key: "fill.no_progress_seconds", reason });
+            return Err(ConfigError::Value {
+                key: "fill.no_progress_seconds",
+                reason,
+            });
         }
         let in_flight_max = self.in_flight_max.unwrap_or(FILLS_MAX);
         if in_flight_max == 0 {
-            return Err(ConfigError::Value { key: "fill.in_flight_max", reason: "must be at least 1".into() });
+            return Err(ConfigError::Value {
+                key: "fill.in_flight_max",
+                reason: "must be at least 1".into(),
+            });
         }
-        Ok(FillLimits { no_progress, in_flight_max })
+        Ok(FillLimits {
+            no_progress,
+            in_flight_max,
+        })
     }
 }
 
@@ -257,7 +283,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         Config::load(file.path()).map_err(|error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let source = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             format!("{error}: {source}")
         })
     }

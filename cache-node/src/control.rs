@@ -61,7 +61,10 @@ impl Control {
             }
             Ok((ordinal, PeerClient::new(endpoint.connect_lazy())))
         };
-        let peers = tier.others().map(|peer| connect(peer.ordinal, &peer.grpc)).collect::<Result<_, _>>()?;
+        let peers = tier
+            .others()
+            .map(|peer| connect(peer.ordinal, &peer.grpc))
+            .collect::<Result<_, _>>()?;
         Ok(Self { peers })
     }
 
@@ -73,10 +76,14 @@ impl Control {
         &self,
         ordinal: Ordinal,
         repository: &Repository,
-        blobs: &[(Digest, u64)],
+        blobs: &[(Digest, Option<u64>)],
     ) -> Result<(), ControlError> {
-        let mut client = self.peers.get(&ordinal).cloned().ok_or(ControlError::UnknownPeer(ordinal))?;
-        let wanted = |(digest, size_bytes): &(Digest, u64)| WantedBlob {
+        let mut client = self
+            .peers
+            .get(&ordinal)
+            .cloned()
+            .ok_or(ControlError::UnknownPeer(ordinal))?;
+        let wanted = |(digest, size_bytes): &(Digest, Option<u64>)| WantedBlob {
             digest: digest.to_string(),
             size_bytes: *size_bytes,
         };
@@ -87,7 +94,10 @@ impl Control {
         };
         match client.keep(Request::new(request)).await {
             Ok(_) => Ok(()),
-            Err(status) => Err(ControlError::Refused { ordinal, source: Box::new(status) }),
+            Err(status) => Err(ControlError::Refused {
+                ordinal,
+                source: Box::new(status),
+            }),
         }
     }
 }

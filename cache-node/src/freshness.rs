@@ -99,7 +99,10 @@ impl FreshnessPolicies {
 
 impl Default for FreshnessPolicies {
     fn default() -> Self {
-        Self { default: Freshness::Always, rules: Vec::new() }
+        Self {
+            default: Freshness::Always,
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +150,9 @@ fn parse_policy(text: &str) -> Result<Freshness, FreshnessError> {
                 "h" => 3600,
                 _ => return Err(wrong()),
             };
-            Ok(Freshness::After(Duration::from_secs(count.checked_mul(unit).ok_or_else(wrong)?)))
+            Ok(Freshness::After(Duration::from_secs(
+                count.checked_mul(unit).ok_or_else(wrong)?,
+            )))
         }
     }
 }
@@ -164,7 +169,9 @@ impl Pattern {
         let [first, middle @ .., last] = self.0.as_slice() else {
             return self.0.first().is_some_and(|whole| whole == text);
         };
-        let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
+        let Some(mut rest) = text.strip_prefix(first.as_str()) else {
+            return false;
+        };
         for part in middle {
             match rest.find(part.as_str()) {
                 Some(at) => rest = &rest[at + part.len()..],
@@ -180,9 +187,15 @@ mod tests {
     use super::*;
 
     fn policies(default: &str, rules: &[(&str, &str)]) -> Result<FreshnessPolicies, FreshnessError> {
-        let rules =
-            rules.iter().map(|(pattern, policy)| RawRule { pattern: (*pattern).into(), policy: (*policy).into() });
-        RawFreshness { default: Some(default.into()), rules: rules.collect() }.try_into()
+        let rules = rules.iter().map(|(pattern, policy)| RawRule {
+            pattern: (*pattern).into(),
+            policy: (*policy).into(),
+        });
+        RawFreshness {
+            default: Some(default.into()),
+            rules: rules.collect(),
+        }
+        .try_into()
     }
 
     fn policy_of(policies: &FreshnessPolicies, image: &str) -> Freshness {
@@ -194,35 +207,67 @@ mod tests {
     fn the_first_matching_rule_decides() {
         let policies = policies(
             "always",
-            &[("docker.io/library/*:1.*", "never"), ("quay.io/*", "after: 5m"), ("*:latest", "always")],
+            &[
+                ("docker.io/library/*:1.*", "never"),
+                ("quay.io/*", "after: 5m"),
+                ("*:latest", "always"),
+            ],
         )
         .unwrap();
         assert_eq!(policy_of(&policies, "nginx:1.27"), Freshness::Never);
         assert_eq!(policy_of(&policies, "nginx:latest"), Freshness::Always);
-        assert_eq!(policy_of(&policies, "quay.io/a/b:x"), Freshness::After(Duration::from_secs(300)));
+        assert_eq!(
+            policy_of(&policies, "quay.io/a/b:x"),
+            Freshness::After(Duration::from_secs(300))
+        );
         assert_eq!(policy_of(&policies, "ghcr.io/a:x"), Freshness::Always);
     }
 
     #[test]
     fn malformed_policies_are_refused() {
-        for bad in ["", "sometimes", "after:", "after: 5", "after: 5d", "after: -1s", "after: 99999999999999999999s"] {
+        for bad in [
+            "",
+            "sometimes",
+            "after:",
+            "after: 5",
+            "after: 5d",
+            "after: -1s",
+            "after: 99999999999999999999s",
+        ] {
             assert!(matches!(policies(bad, &[]), Err(FreshnessError::Policy(_))), "{bad}");
         }
-        assert_eq!(policies("never", &[("", "never")]).unwrap_err(), FreshnessError::EmptyPattern);
+        assert_eq!(
+            policies("never", &[("", "never")]).unwrap_err(),
+            FreshnessError::EmptyPattern
+        );
     }
 
     #[test]
     fn decisions_follow_policy_age_and_source() {
-        let old = Some(CachedTag { checked_ago: Duration::from_secs(100) });
-        let new = Some(CachedTag { checked_ago: Duration::ZERO });
+        let old = Some(CachedTag {
+            checked_ago: Duration::from_secs(100),
+        });
+        let new = Some(CachedTag {
+            checked_ago: Duration::ZERO,
+        });
         let table = [
             (Freshness::Always, None, false, TagDecision::Ask),
             (Freshness::Never, None, true, TagDecision::Ask),
             (Freshness::Always, old, false, TagDecision::CheckThenServe),
             (Freshness::Always, old, true, TagDecision::ServeStale),
             (Freshness::Always, new, false, TagDecision::ServeCached),
-            (Freshness::After(Duration::from_secs(60)), old, false, TagDecision::CheckThenServe),
-            (Freshness::After(Duration::from_secs(600)), old, true, TagDecision::ServeCached),
+            (
+                Freshness::After(Duration::from_secs(60)),
+                old,
+                false,
+                TagDecision::CheckThenServe,
+            ),
+            (
+                Freshness::After(Duration::from_secs(600)),
+                old,
+                true,
+                TagDecision::ServeCached,
+            ),
             (Freshness::Never, old, true, TagDecision::ServeCached),
         ];
         for (policy, cached, down, expected) in table {

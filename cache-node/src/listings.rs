@@ -1,6 +1,7 @@
 //! Lists: tags of a repository and what refers to a manifest. The source answers; tags are answered from the state
 //! when it does not.
 
+use daemon::runtime::one_line;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use oci::{Digest, Repository, Tag};
 use raft::MetaHandle;
 use tokio::time::timeout;
 
-use crate::pull_error::{PullError, chain};
+use crate::pull_error::PullError;
 use crate::source_health::Health;
 use crate::sources::Sources;
 
@@ -50,7 +51,11 @@ impl Listings {
             match timeout(SOURCE_PATIENCE, self.sources.client().list_tags(repository, n, last)).await {
                 Ok(Ok(page)) => {
                     let notes = Notes::from_source(Source::Upstream);
-                    return Ok(TagList { tags: page.tags, more: page.next.is_some(), notes });
+                    return Ok(TagList {
+                        tags: page.tags,
+                        more: page.next.is_some(),
+                        notes,
+                    });
                 }
                 Ok(Err(error)) => error.into(),
                 Err(_) => PullError::Timeout(format!("{} did not answer", repository.host)),
@@ -61,8 +66,15 @@ impl Listings {
         if cached.is_empty() && last.is_none() {
             return Err(error);
         }
-        let notes = Notes { warning: Some(Warning::Stale), ..Notes::from_source(Source::Local) };
-        Ok(TagList { more: cached.len() == limit, tags: cached, notes })
+        let notes = Notes {
+            warning: Some(Warning::Stale),
+            ..Notes::from_source(Source::Local)
+        };
+        Ok(TagList {
+            more: cached.len() == limit,
+            tags: cached,
+            notes,
+        })
     }
 
     fn cached_tags(&self, repository: &Repository, limit: usize, last: Option<&Tag>) -> Result<Vec<Tag>, PullError> {
@@ -71,7 +83,7 @@ impl Listings {
             Some(id) => view::list_tags(&state, id, last, limit),
             None => Ok(Vec::new()),
         };
-        let tags = read().map_err(|error: meta::ReadError| PullError::Internal(chain(&error)))?;
+        let tags = read().map_err(|error: meta::ReadError| PullError::Internal(one_line(&error)))?;
         Ok(tags.into_iter().map(|(tag, _)| tag).collect())
     }
 
@@ -90,7 +102,11 @@ impl Listings {
             Ok(answer) => {
                 let page = answer?;
                 let notes = Notes::from_source(Source::Upstream);
-                Ok(ReferrersAnswer { index: page.index.bytes().clone(), filtered: page.filtered, notes })
+                Ok(ReferrersAnswer {
+                    index: page.index.bytes().clone(),
+                    filtered: page.filtered,
+                    notes,
+                })
             }
             Err(_) => Err(PullError::Timeout(format!("{} did not answer", repository.host))),
         }

@@ -1,11 +1,14 @@
 //! Manifests by digest: from the state, from their owner, from their source; and what is learned on the way.
 
+use daemon::runtime::one_line;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use distribution::Source;
 use lru::LruCache;
-use meta::{Candidate, Command, CommitBlob, MANIFEST_INLINE_BYTES_MAX, ManifestContent, ManifestReferences, PutManifest, view};
+use meta::{
+    Candidate, Command, CommitBlob, MANIFEST_INLINE_BYTES_MAX, ManifestContent, ManifestReferences, PutManifest, view,
+};
 use oci::{Digest, ManifestReference, MediaType, RawManifest, Repository};
 use raft::MetaHandle;
 
@@ -13,7 +16,7 @@ use crate::asked::Asked;
 use crate::blobs::Blobs;
 use crate::completion::Completion;
 use crate::peers::{PeerAnswer, Peers};
-use crate::pull_error::{PullError, chain};
+use crate::pull_error::PullError;
 use crate::recorder::Recorder;
 use crate::sources::Sources;
 use crate::tier::Seat;
@@ -30,6 +33,13 @@ pub struct FoundManifest {
     pub raw: RawManifest,
     /// Where it came from.
     pub source: Source,
+}
+
+/// A manifest as the state has it.
+struct Recorded {
+    media_type: MediaType,
+    /// Absent where they lie in the blob store.
+    bytes: Option<Vec<u8>>,
 }
 
 /// Finds manifests by digest.
@@ -62,9 +72,24 @@ pub struct ManifestParts {
 impl Manifests {
     /// Puts the parts together.
     pub fn new(parts: ManifestParts) -> Self {
-        let ManifestParts { ledger, peers, sources, blobs, recorder, completion } = parts;
+        let ManifestParts {
+            ledger,
+            peers,
+            sources,
+            blobs,
+            recorder,
+            completion,
+        } = parts;
         let recent = Mutex::new(LruCache::new(RECENT_MAX));
-        Self { ledger, peers, sources, blobs, recorder, completion, recent }
+        Self {
+            ledger,
+            peers,
+            sources,
+            blobs,
+            recorder,
+            completion,
+            recent,
+        }
     }
 
     /// Finds a manifest that `repository` may give out.
@@ -78,7 +103,10 @@ impl Manifests {
         asked: Asked,
     ) -> Result<FoundManifest, PullError> {
         if let Some(raw) = self.held(repository, digest).await? {
-            return Ok(FoundManifest { raw, source: Source::Local });
+            return Ok(FoundManifest {
+                raw,
+                source: Source::Local,
+            });
         }
         if asked.may_ask_owner()
             && let Seat::Peer(owner) = self.peers.tier().owner(digest.as_str())
@@ -91,7 +119,10 @@ impl Manifests {
         }
         let raw = self.sources.fetch_manifest(repository, digest).await?;
         self.learned(repository, &raw, None);
-        Ok(FoundManifest { raw, source: Source::Upstream })
+        Ok(FoundManifest {
+            raw,
+            source: Source::Upstream,
+        })
     }
 
     /// A manifest this node can give out without asking anyone.
@@ -103,7 +134,9 @@ impl Manifests {
         if let Some(raw) = self.lock_recent().get(&key) {
             return Ok(Some(raw.clone()));
         }
-        let Some((media_type, bytes)) = self.recorded(repository, digest)? else { return Ok(None) };
+        let Some(Recorded { media_type, bytes }) = self.recorded(repository, digest)? else {
+            return Ok(None);
+        };
         let bytes = match bytes {
             Some(bytes) => bytes.into(),
             None => match self.blobs.read_small(digest).await {
@@ -114,7 +147,7 @@ impl Manifests {
         let raw = match RawManifest::verified(bytes, media_type, digest) {
             Ok(raw) => raw,
             Err(error) => {
-                tracing::error!(digest = %digest, error = chain(&error), "a recorded manifest is not its digest's");
+                tracing::error!(digest = %digest, error = one_line(&error), "a recorded manifest is not its digest's");
                 return Ok(None);
             }
         };
@@ -122,18 +155,29 @@ impl Manifests {
         Ok(Some(raw))
     }
 
-    fn recorded(&self, repository: &Repository, digest: &Digest) -> Result<Option<(MediaType, Option<Vec<u8>>)>, PullError> {
+    fn recorded(&self, repository: &Repository, digest: &Digest) -> Result<Option<Recorded>, PullError> {
         let state = self.ledger.local();
         let read = || {
-            let Some(id) = view::repository_id(&state, repository)? else { return Ok(None) };
+            let Some(id) = view::repository_id(&state, repository)? else {
+                return Ok(None);
+            };
             if !view::is_linked(&state, id, digest)? {
                 return Ok(None);
             }
-            let Some(record) = view::manifest(&state, digest)? else { return Ok(None) };
-            let bytes = if record.inline { view::manifest_bytes(&state, digest)? } else { None };
-            Ok(Some((record.media_type, bytes)))
+            let Some(record) = view::manifest(&state, digest)? else {
+                return Ok(None);
+            };
+            let bytes = if record.inline {
+                view::manifest_bytes(&state, digest)?
+            } else {
+                None
+            };
+            Ok(Some(Recorded {
+                media_type: record.media_type,
+                bytes,
+            }))
         };
-        read().map_err(|error: meta::ReadError| PullError::Internal(chain(&error)))
+        read().map_err(|error: meta::ReadError| PullError::Internal(one_line(&error)))
     }
 
     async fn ask_owner(
@@ -147,7 +191,10 @@ impl Manifests {
         match self.peers.manifest(owner, repository, &reference, asked).await {
             PeerAnswer::Found((raw, _)) => {
                 self.remember(repository, &raw);
-                Some(Ok(FoundManifest { raw, source: Source::Peer }))
+                Some(Ok(FoundManifest {
+                    raw,
+                    source: Source::Peer,
+                }))
             }
             PeerAnswer::Refused(error) => Some(Err(error)),
             PeerAnswer::Unable(why) => {
@@ -163,11 +210,16 @@ impl Manifests {
     pub fn learned(&self, repository: &Repository, raw: &RawManifest, candidate: Option<Candidate>) {
         self.remember(repository, raw);
         if raw.bytes().len() <= MANIFEST_INLINE_BYTES_MAX {
-            let content = ManifestContent::Inline { bytes: raw.bytes().to_vec() };
+            let content = ManifestContent::Inline {
+                bytes: raw.bytes().to_vec(),
+            };
             self.recorder.record(put(repository, raw, content, candidate));
         } else if let Ok(manifest) = raw.parse() {
             let references = ManifestReferences::of(&manifest);
-            let content = ManifestContent::Blob { size: raw.bytes().len() as u64, references };
+            let content = ManifestContent::Blob {
+                size: raw.bytes().len() as u64,
+                references,
+            };
             self.keep_large(repository, raw, put(repository, raw, content, candidate));
         }
         self.completion.offer(repository, raw.digest());
@@ -175,21 +227,23 @@ impl Manifests {
 
     fn keep_large(&self, repository: &Repository, raw: &RawManifest, then: Command) {
         let (recorder, repository, raw) = (self.recorder.clone(), repository.clone(), raw.clone());
-        self.blobs.store_small(raw.digest().clone(), raw.bytes().clone(), move |stored| {
-            let commit = CommitBlob {
-                digest: raw.digest().clone(),
-                size: raw.bytes().len() as u64,
-                generation: stored,
-                repository,
-            };
-            recorder.record(Command::CommitBlob(commit));
-            recorder.record(then);
-        });
+        self.blobs
+            .store_small(raw.digest().clone(), raw.bytes().clone(), move |stored| {
+                let commit = CommitBlob {
+                    digest: raw.digest().clone(),
+                    size: raw.bytes().len() as u64,
+                    generation: stored,
+                    repository,
+                };
+                recorder.record(Command::CommitBlob(commit));
+                recorder.record(then);
+            });
     }
 
     fn remember(&self, repository: &Repository, raw: &RawManifest) {
         if raw.bytes().len() <= RECENT_BYTES_MAX {
-            self.lock_recent().put((repository.clone(), raw.digest().clone()), raw.clone());
+            self.lock_recent()
+                .put((repository.clone(), raw.digest().clone()), raw.clone());
         }
     }
 
@@ -198,7 +252,12 @@ impl Manifests {
     }
 }
 
-fn put(repository: &Repository, raw: &RawManifest, content: ManifestContent, candidate_of: Option<Candidate>) -> Command {
+fn put(
+    repository: &Repository,
+    raw: &RawManifest,
+    content: ManifestContent,
+    candidate_of: Option<Candidate>,
+) -> Command {
     Command::PutManifest(PutManifest {
         repository: repository.clone(),
         digest: raw.digest().clone(),

@@ -1,13 +1,14 @@
 //! Asks other cache nodes for manifests and blobs, and notes who does not answer.
 
+use daemon::runtime::one_line;
 use std::sync::Arc;
 
 use http::Method;
 use oci::{Digest, ManifestReference, RawManifest, Repository};
 use upstream::{FailureStatus, NodeBlob, NodeCall, NodeClient, NodeNotes, UpstreamError};
 
-use crate::asked::Asked;
-use crate::pull_error::{PullError, chain};
+use crate::asked::{Asked, HOPS_TO_OWNER};
+use crate::pull_error::PullError;
 use crate::tier::{Ordinal, Tier};
 
 /// The other nodes. Clones share connections.
@@ -46,18 +47,24 @@ impl Peers {
         reference: &ManifestReference,
         asked: Asked,
     ) -> PeerAnswer<(RawManifest, NodeNotes)> {
-        let Some(address) = self.tier.peer(peer) else { return PeerAnswer::Unable(format!("no peer {peer}")) };
+        let Some(address) = self.tier.peer(peer) else {
+            return PeerAnswer::Unable(format!("no peer {peer}"));
+        };
         let call = NodeCall {
-            hop: asked.hops_to_owner(),
+            hop: HOPS_TO_OWNER,
             cache_index: asked.cache_index.map(|index| index.to_string()),
         };
-        match self.nodes.manifest(&address.registry, Method::GET, repository, reference, &call).await {
+        match self
+            .nodes
+            .manifest(&address.registry, Method::GET, repository, reference, &call)
+            .await
+        {
             Ok(found) => match RawManifest::verified(found.bytes, found.media_type, &found.digest) {
                 Ok(raw) if reference.digest().is_none_or(|digest| digest == raw.digest()) => {
                     PeerAnswer::Found((raw, found.notes))
                 }
                 Ok(raw) => PeerAnswer::Unable(format!("node {peer} gave {} for {reference}", raw.digest())),
-                Err(error) => PeerAnswer::Unable(chain(&error)),
+                Err(error) => PeerAnswer::Unable(one_line(&error)),
             },
             Err(error) => self.failed(peer, error),
         }
@@ -72,9 +79,15 @@ impl Peers {
         offset: u64,
         hop: u8,
     ) -> PeerAnswer<NodeBlob> {
-        let Some(address) = self.tier.peer(peer) else { return PeerAnswer::Unable(format!("no peer {peer}")) };
+        let Some(address) = self.tier.peer(peer) else {
+            return PeerAnswer::Unable(format!("no peer {peer}"));
+        };
         let call = NodeCall { hop, cache_index: None };
-        match self.nodes.get_blob(&address.registry, repository, digest, offset, &call).await {
+        match self
+            .nodes
+            .get_blob(&address.registry, repository, digest, offset, &call)
+            .await
+        {
             Ok(found) => PeerAnswer::Found(found),
             Err(error) => self.failed(peer, error),
         }
@@ -87,7 +100,7 @@ impl Peers {
         if is_unreachable(&error) {
             self.tier.mark_dead(peer);
         }
-        PeerAnswer::Unable(chain(&error))
+        PeerAnswer::Unable(one_line(&error))
     }
 }
 

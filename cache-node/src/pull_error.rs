@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::runtime::one_line;
 use distribution::RegistryError;
 use oci::NameError;
 use upstream::UpstreamError;
@@ -48,7 +49,10 @@ pub enum Wanted {
 impl PullError {
     /// A [`PullError::Unavailable`] with nothing to say about when to come back.
     pub fn unavailable(why: impl Into<String>) -> Self {
-        Self::Unavailable { why: why.into(), after: None }
+        Self::Unavailable {
+            why: why.into(),
+            after: None,
+        }
     }
 
     /// What the client is told.
@@ -61,7 +65,10 @@ impl PullError {
                 Wanted::Repository => RegistryError::NameUnknown,
             },
             Self::Denied(why) => RegistryError::Denied { why },
-            Self::Unavailable { why, after } => RegistryError::Unavailable { why, retry_after: after },
+            Self::Unavailable { why, after } => RegistryError::Unavailable {
+                why,
+                retry_after: after,
+            },
             Self::Timeout(why) => RegistryError::Timeout { why },
             Self::Internal(why) => RegistryError::Internal { source: why.into() },
         }
@@ -70,7 +77,7 @@ impl PullError {
 
 impl From<UpstreamError> for PullError {
     fn from(error: UpstreamError) -> Self {
-        let why = chain(&error);
+        let why = one_line(&error);
         match error {
             UpstreamError::NotFound { .. } => Self::NotFound,
             UpstreamError::Denied { .. } | UpstreamError::Refused { .. } => Self::Denied(why),
@@ -83,26 +90,20 @@ impl From<UpstreamError> for PullError {
     }
 }
 
-/// An error with its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn not_found_names_the_thing_that_was_asked_for() {
-        assert!(matches!(PullError::NotFound.answer(Wanted::Manifest), RegistryError::ManifestUnknown));
-        assert!(matches!(PullError::NotFound.answer(Wanted::Blob), RegistryError::BlobUnknown));
+        assert!(matches!(
+            PullError::NotFound.answer(Wanted::Manifest),
+            RegistryError::ManifestUnknown
+        ));
+        assert!(matches!(
+            PullError::NotFound.answer(Wanted::Blob),
+            RegistryError::BlobUnknown
+        ));
     }
 
     #[test]

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
+use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use meta::{Command, Outcome};
 use raft::MetaHandle;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-
-use crate::pull_error::chain;
 
 /// Proposals waiting. One pull makes one for each manifest and blob.
 const QUEUE_MAX: usize = 4096;
@@ -41,7 +40,8 @@ impl Recorder {
                     () = stop.cancelled() => return,
                     command = proposals.recv() => command,
                 };
-                let (Some(command), Ok(permit)) = (command, std::sync::Arc::clone(&permits).acquire_owned().await) else {
+                let (Some(command), Ok(permit)) = (command, std::sync::Arc::clone(&permits).acquire_owned().await)
+                else {
                     return;
                 };
                 let ledger = ledger.clone();
@@ -74,10 +74,13 @@ async fn propose(ledger: &MetaHandle, command: Command) {
             }
             Ok(_) => return,
             Err(error) => {
-                tracing::debug!(command = name, error = chain(&error), "proposal failed");
+                tracing::debug!(command = name, error = one_line(&error), "proposal failed");
                 sleep(RETRY_AFTER).await;
             }
         }
     }
-    tracing::warn!(command = name, "proposal could not be committed, it is left to the workers");
+    tracing::warn!(
+        command = name,
+        "proposal could not be committed, it is left to the workers"
+    );
 }

@@ -35,11 +35,18 @@ impl Registry {
         blobs: Arc<Blobs>,
         listings: Listings,
     ) -> Self {
-        Self { known_hosts, manifests, tags, blobs, listings }
+        Self {
+            known_hosts,
+            manifests,
+            tags,
+            blobs,
+            listings,
+        }
     }
 
     fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, PullError> {
-        Repository::from_path(name, context.ns.as_ref(), |host| self.known_hosts.contains(host)).map_err(PullError::Name)
+        Repository::from_path(name, context.ns.as_ref(), |host| self.known_hosts.contains(host))
+            .map_err(PullError::Name)
     }
 
     async fn find_manifest(&self, query: &ManifestQuery) -> Result<ManifestAnswer, PullError> {
@@ -48,7 +55,11 @@ impl Registry {
         match &query.reference {
             ManifestReference::Digest(digest) => {
                 let found = self.manifests.by_digest(&repository, digest, asked).await?;
-                Ok(manifest_answer(&found.raw, Notes::from_source(found.source), query.head))
+                Ok(manifest_answer(
+                    &found.raw,
+                    Notes::from_source(found.source),
+                    query.head,
+                ))
             }
             ManifestReference::Tag(tag) => {
                 let answer = self.tags.by_tag(&repository, tag, asked).await?;
@@ -74,10 +85,7 @@ fn manifest_answer(raw: &RawManifest, notes: Notes, head: bool) -> ManifestAnswe
 }
 
 /// Ends the wait of a client that has a next host to try. What was begun for it goes on.
-async fn within_patience<T>(
-    asked: Asked,
-    answer: impl Future<Output = Result<T, PullError>>,
-) -> Result<T, PullError> {
+async fn within_patience<T>(asked: Asked, answer: impl Future<Output = Result<T, PullError>>) -> Result<T, PullError> {
     if !asked.has_next_host {
         return answer.await;
     }
@@ -90,7 +98,9 @@ async fn within_patience<T>(
 impl distribution::Registry for Registry {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
         let asked = Asked::from(&query.context);
-        within_patience(asked, self.find_manifest(&query)).await.map_err(|error| error.answer(Wanted::Manifest))
+        within_patience(asked, self.find_manifest(&query))
+            .await
+            .map_err(|error| error.answer(Wanted::Manifest))
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
@@ -99,7 +109,9 @@ impl distribution::Registry for Registry {
             let repository = self.repository(&query.name, &query.context)?;
             self.blobs.answer(&repository, &query.digest, asked).await
         };
-        within_patience(asked, answer).await.map_err(|error| error.answer(Wanted::Blob))
+        within_patience(asked, answer)
+            .await
+            .map_err(|error| error.answer(Wanted::Blob))
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {
@@ -108,15 +120,21 @@ impl distribution::Registry for Registry {
             let repository = self.repository(&query.name, &query.context)?;
             self.listings.tags(&repository, query.limit, query.last.as_ref()).await
         };
-        within_patience(asked, answer).await.map_err(|error| error.answer(Wanted::Repository))
+        within_patience(asked, answer)
+            .await
+            .map_err(|error| error.answer(Wanted::Repository))
     }
 
     async fn referrers(&self, query: ReferrersQuery) -> Result<ReferrersAnswer, RegistryError> {
         let asked = Asked::from(&query.context);
         let answer = async {
             let repository = self.repository(&query.name, &query.context)?;
-            self.listings.referrers(&repository, &query.digest, query.artifact_type.as_deref()).await
+            self.listings
+                .referrers(&repository, &query.digest, query.artifact_type.as_deref())
+                .await
         };
-        within_patience(asked, answer).await.map_err(|error| error.answer(Wanted::Repository))
+        within_patience(asked, answer)
+            .await
+            .map_err(|error| error.answer(Wanted::Repository))
     }
 }

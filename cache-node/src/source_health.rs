@@ -42,7 +42,9 @@ struct Outage {
 impl SourceHealth {
     /// Says whether to wait for `host`. Of all who ask while a probe is due, one is told to make it.
     pub fn check(&mut self, host: &SourceHost, now: Instant) -> Health {
-        let Some(outage) = self.down.get_mut(host) else { return Health::Up };
+        let Some(outage) = self.down.get_mut(host) else {
+            return Health::Up;
+        };
         if now < outage.probe_at {
             return Health::Down;
         }
@@ -56,7 +58,10 @@ impl SourceHealth {
             outage.pause = (outage.pause * 2).min(PROBE_AFTER_MAX);
             outage.probe_at = now + outage.pause;
         } else if self.down.len() < HOSTS_MAX {
-            let outage = Outage { probe_at: now + PROBE_AFTER_MIN, pause: PROBE_AFTER_MIN };
+            let outage = Outage {
+                probe_at: now + PROBE_AFTER_MIN,
+                pause: PROBE_AFTER_MIN,
+            };
             self.down.insert(host.clone(), outage);
         }
     }

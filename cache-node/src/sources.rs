@@ -68,19 +68,27 @@ impl Sources {
     ///
     /// # Errors
     /// What the source answered, or [`PullError::Timeout`].
-    pub async fn head_tag(&self, repository: &Repository, tag: &Tag, patience: Duration) -> Result<ManifestHead, PullError> {
+    pub async fn head_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        patience: Duration,
+    ) -> Result<ManifestHead, PullError> {
         let question = self.ask_head(repository, tag);
         match timeout(patience, question).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.lock().failed(&repository.host, Instant::now());
-                Err(PullError::Timeout(format!("{} did not answer in {patience:?}", repository.host)))
+                Err(PullError::Timeout(format!(
+                    "{} did not answer in {patience:?}",
+                    repository.host
+                )))
             }
         }
     }
 
     /// Asks what `tag` is now without waiting for the answer, which only says whether the source lives.
-    pub async fn probe(self: &Arc<Self>, repository: &Repository, tag: &Tag, tasks: &TaskSet) {
+    pub fn probe(self: &Arc<Self>, repository: &Repository, tag: &Tag, tasks: &TaskSet) {
         let (sources, repository, tag) = (Arc::clone(self), repository.clone(), tag.clone());
         tasks.spawn("source probe", async move {
             let _seen_by_health = sources.head_tag(&repository, &tag, ANSWER_DEADLINE).await;
@@ -96,7 +104,13 @@ impl Sources {
             record(&health, &repository.host, answer.as_ref().err());
             answer
         };
-        let keep = |answer: &HeadResult| if answer.is_ok() { ANSWER_SHARED_FOR } else { keep_error(answer) };
+        let keep = |answer: &HeadResult| {
+            if answer.is_ok() {
+                ANSWER_SHARED_FOR
+            } else {
+                keep_error(answer)
+            }
+        };
         landed(self.heads.get(key, fetch, keep).await)
     }
 
@@ -116,7 +130,9 @@ impl Sources {
         };
         match timeout(ANSWER_DEADLINE, self.manifests.get(key, fetch, keep_error)).await {
             Ok(answer) => landed(answer),
-            Err(_) => Err(PullError::Timeout(format!("{host} did not answer in {ANSWER_DEADLINE:?}"))),
+            Err(_) => Err(PullError::Timeout(format!(
+                "{host} did not answer in {ANSWER_DEADLINE:?}"
+            ))),
         }
     }
 
@@ -124,7 +140,12 @@ impl Sources {
     ///
     /// # Errors
     /// What the source answered, or [`PullError::Timeout`] after `patience`.
-    pub async fn has_blob(&self, repository: &Repository, digest: &Digest, patience: Duration) -> Result<(), PullError> {
+    pub async fn has_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        patience: Duration,
+    ) -> Result<(), PullError> {
         let (client, health) = (self.client.clone(), Arc::clone(&self.health));
         let key = (repository.clone(), digest.clone());
         let (repository, digest) = (repository.clone(), digest.clone());
@@ -148,7 +169,9 @@ impl Sources {
 fn landed<T>(answer: Option<Result<T, UpstreamError>>) -> Result<T, PullError> {
     match answer {
         Some(answer) => answer.map_err(PullError::from),
-        None => Err(PullError::Internal("a question to a source ended without an answer".into())),
+        None => Err(PullError::Internal(
+            "a question to a source ended without an answer".into(),
+        )),
     }
 }
 

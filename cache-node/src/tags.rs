@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use distribution::{CacheIndex, Source, Warning};
 use meta::{Candidate, Command, SetCandidate, TagCheck, TagChecked, TagRecord, view};
@@ -19,7 +20,7 @@ use crate::completion::Completion;
 use crate::freshness::{CachedTag, Freshness, FreshnessPolicies, TagDecision, decide};
 use crate::manifests::Manifests;
 use crate::peers::{PeerAnswer, Peers};
-use crate::pull_error::{PullError, chain};
+use crate::pull_error::PullError;
 use crate::recorder::Recorder;
 use crate::source_health::Health;
 use crate::sources::Sources;
@@ -98,13 +99,15 @@ impl Tags {
         if health == Health::ProbeDue {
             self.parts.sources.probe(repository, tag, &self.parts.tasks);
         }
-        let cached = known.as_ref().map(|known| CachedTag { checked_ago: checked_ago(&known.record) });
+        let cached = known.as_ref().map(|known| CachedTag {
+            checked_ago: checked_ago(&known.record),
+        });
         match (decide(policy, cached, health != Health::Up), known) {
             (TagDecision::ServeCached, Some(known)) => self.serve(repository, &known, None, asked).await,
-            (TagDecision::ServeStale, Some(known)) => {
-                self.serve(repository, &known, Some(Warning::Stale), asked).await
+            (TagDecision::ServeStale, Some(known)) => self.serve(repository, &known, Some(Warning::Stale), asked).await,
+            (TagDecision::CheckThenServe, Some(known)) => {
+                self.check_or_stale(repository, tag, &known, policy, asked).await
             }
-            (TagDecision::CheckThenServe, Some(known)) => self.check_or_stale(repository, tag, &known, policy, asked).await,
             (TagDecision::Ask, _) | (_, None) => {
                 let deadline = Instant::now() + UNCACHED_PATIENCE;
                 self.check(repository, tag, None, policy, asked, deadline).await
@@ -128,7 +131,9 @@ impl Tags {
                 return Ok(known);
             }
             if !matches!(timeout_at(deadline, applied.changed()).await, Ok(Ok(()))) {
-                return Err(PullError::unavailable("this node is behind what the client has seen of the tag"));
+                return Err(PullError::unavailable(
+                    "this node is behind what the client has seen of the tag",
+                ));
             }
         }
     }
@@ -136,14 +141,27 @@ impl Tags {
     fn known(&self, repository: &Repository, tag: &Tag) -> Result<Option<Known>, PullError> {
         let state = self.parts.ledger.local();
         let read = || {
-            let Some(id) = view::repository_id(&state, repository)? else { return Ok(None) };
-            let Some(record) = view::tag(&state, id, tag)? else { return Ok(None) };
-            let Some(whole) = whole::newest(&state, &record)? else { return Ok(None) };
+            let Some(id) = view::repository_id(&state, repository)? else {
+                return Ok(None);
+            };
+            let Some(record) = view::tag(&state, id, tag)? else {
+                return Ok(None);
+            };
+            let Some(whole) = whole::newest(&state, &record)? else {
+                return Ok(None);
+            };
             let epoch = view::cluster(&state)?.map_or(0, |cluster| cluster.epoch);
-            let cache_index = CacheIndex { epoch, index: record.serving_index };
-            Ok(Some(Known { record, whole, cache_index }))
+            let cache_index = CacheIndex {
+                epoch,
+                index: record.serving_index,
+            };
+            Ok(Some(Known {
+                record,
+                whole,
+                cache_index,
+            }))
         };
-        read().map_err(|error: meta::ReadError| PullError::Internal(chain(&error)))
+        read().map_err(|error: meta::ReadError| PullError::Internal(one_line(&error)))
     }
 
     async fn serve(
@@ -154,7 +172,12 @@ impl Tags {
         asked: Asked,
     ) -> Result<TagAnswer, PullError> {
         let found = self.parts.manifests.by_digest(repository, &known.whole, asked).await?;
-        Ok(TagAnswer { raw: found.raw, source: found.source, warning, cache_index: Some(known.cache_index) })
+        Ok(TagAnswer {
+            raw: found.raw,
+            source: found.source,
+            warning,
+            cache_index: Some(known.cache_index),
+        })
     }
 
     async fn check_or_stale(
@@ -169,7 +192,7 @@ impl Tags {
         let check = self.check(repository, tag, Some(known), policy, asked, deadline);
         match timeout_at(deadline, check).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => tracing::debug!(%repository, %tag, error = chain(&error), "serving a stale tag"),
+            Ok(Err(error)) => tracing::debug!(%repository, %tag, error = one_line(&error), "serving a stale tag"),
             Err(_) => tracing::debug!(%repository, %tag, "serving a stale tag: its source is slow"),
         }
         if known.record.stale_since_ms.is_none() {
@@ -195,11 +218,15 @@ impl Tags {
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         let head = self.parts.sources.head_tag(repository, tag, patience).await?;
-        let digest = head.digest.clone().ok_or_else(|| PullError::unavailable("the source names no digest"))?;
-        let found = self.parts.manifests.by_digest(repository, &digest, asked).await?;
+        let found = self.parts.manifests.by_digest(repository, &head.digest, asked).await?;
         self.note(repository, tag, known, policy, &head, &found.raw);
         let cache_index = known.map(|known| known.cache_index);
-        Ok(TagAnswer { raw: found.raw, source: found.source, warning: None, cache_index })
+        Ok(TagAnswer {
+            raw: found.raw,
+            source: found.source,
+            warning: None,
+            cache_index,
+        })
     }
 
     async fn ask_owner(
@@ -214,7 +241,12 @@ impl Tags {
             PeerAnswer::Found((raw, notes)) => {
                 let cache_index = notes.cache_index.as_deref().and_then(|index| index.parse().ok());
                 let warning = notes.stale.then_some(Warning::Stale);
-                Some(Ok(TagAnswer { raw, source: Source::Peer, warning, cache_index }))
+                Some(Ok(TagAnswer {
+                    raw,
+                    source: Source::Peer,
+                    warning,
+                    cache_index,
+                }))
             }
             PeerAnswer::Refused(error) => Some(Err(error)),
             PeerAnswer::Unable(why) => {
@@ -239,14 +271,20 @@ impl Tags {
             let record = record.expect("a serving digest comes from a record");
             let due = matches!(policy, Freshness::After(_)) || checked_ago(record) >= CHECK_RECORDED_EVERY;
             if due || record.stale_since_ms.is_some() || record.candidate.is_some() {
-                let check = TagCheck::Confirmed { digest: raw.digest().clone(), upstream_etag: head.etag.clone() };
+                let check = TagCheck::Confirmed {
+                    digest: raw.digest().clone(),
+                    upstream_etag: head.etag.clone(),
+                };
                 self.record_check(repository, tag, check);
             }
             return;
         }
         let candidate = record.and_then(|record| record.candidate.as_ref());
         if candidate != Some(raw.digest()) {
-            let of = Candidate { tag: tag.clone(), upstream_etag: head.etag.clone() };
+            let of = Candidate {
+                tag: tag.clone(),
+                upstream_etag: head.etag.clone(),
+            };
             self.parts.manifests.learned(repository, raw, Some(of));
             self.parts.recorder.record(Command::SetCandidate(SetCandidate {
                 repository: repository.clone(),
@@ -260,7 +298,12 @@ impl Tags {
     }
 
     fn record_check(&self, repository: &Repository, tag: &Tag, check: TagCheck) {
-        let checked = TagChecked { repository: repository.clone(), tag: tag.clone(), at_ms: now_ms(), check };
+        let checked = TagChecked {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            at_ms: now_ms(),
+            check,
+        };
         self.parts.recorder.record(Command::TagChecked(checked));
     }
 }

@@ -40,7 +40,7 @@ pub struct Peer {
 }
 
 /// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seat {
     /// This node's.
     Own,
@@ -63,9 +63,16 @@ impl Tier {
     /// [`PeerUrlError`] naming the peer.
     pub fn new(own: Ordinal, copies: NonZeroU8, peers: &[PeerAddress]) -> Result<Self, PeerUrlError> {
         let peer = |address: &PeerAddress| {
-            let registry =
-                address.registry.parse().map_err(|source| PeerUrlError { ordinal: address.ordinal, source })?;
-            Ok(Peer { ordinal: address.ordinal, registry, grpc: address.grpc.clone(), alive: AtomicBool::new(true) })
+            let registry = address.registry.parse().map_err(|source| PeerUrlError {
+                ordinal: address.ordinal,
+                source,
+            })?;
+            Ok(Peer {
+                ordinal: address.ordinal,
+                registry,
+                grpc: address.grpc.clone(),
+                alive: AtomicBool::new(true),
+            })
         };
         let peers = peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
         let copies = usize::from(copies.get()).min(peers.len());
@@ -110,7 +117,10 @@ impl Tier {
 
     /// Whether a node answered lately.
     pub fn is_alive(&self, ordinal: Ordinal) -> bool {
-        ordinal == self.own || self.peer(ordinal).is_some_and(|peer| peer.alive.load(Ordering::Relaxed))
+        ordinal == self.own
+            || self
+                .peer(ordinal)
+                .is_some_and(|peer| peer.alive.load(Ordering::Relaxed))
     }
 
     /// Records that a node did not answer; it counts as dead until it does.
@@ -197,19 +207,16 @@ mod tests {
 
     #[test]
     fn the_next_in_rank_owns_what_a_dead_node_owned() {
-        let tier = tier(0, 3, 3);
         let key = digest("x");
-        let ranking = tier.ranking(&key);
-        for (dead, next) in [(ranking[0], ranking[1]), (ranking[1], ranking[2])] {
-            tier.mark_dead(dead);
-            let expected = if dead == 0 { dead } else { next };
-            let owner = match tier.owner(&key) {
-                Seat::Own => 0,
-                Seat::Peer(ordinal) => ordinal,
-            };
-            assert!(owner == expected || owner == 0, "{owner} for {ranking:?}");
-            tier.mark_alive(dead);
-        }
+        let ranking = tier(0, 3, 3).ranking(&key);
+        let tier = tier(ranking[2], 3, 3);
+        assert_eq!(tier.owner(&key), Seat::Peer(ranking[0]));
+        tier.mark_dead(ranking[0]);
+        assert_eq!(tier.owner(&key), Seat::Peer(ranking[1]));
+        tier.mark_dead(ranking[1]);
+        assert_eq!(tier.owner(&key), Seat::Own);
+        tier.mark_alive(ranking[0]);
+        assert_eq!(tier.owner(&key), Seat::Peer(ranking[0]));
     }
 
     #[test]

@@ -29,16 +29,25 @@ pub(super) struct MissingBlob {
 
 /// Says what `digest` needs next.
 pub(super) fn next(state: &impl Read, digest: &Digest) -> Result<Next, ReadError> {
-    let Some(record) = view::manifest(state, digest)? else { return Ok(Next::AwaitManifest) };
+    let Some(record) = view::manifest(state, digest)? else {
+        return Ok(Next::AwaitManifest);
+    };
     if record.references.children.is_empty() {
         if record.is_complete() {
             return Ok(Next::Done);
         }
         let mut missing = missing_blobs(state, &record)?;
         if !record.inline && !is_present(state, digest)? {
-            missing.push(MissingBlob { digest: digest.clone(), size_bytes: record.size });
+            missing.push(MissingBlob {
+                digest: digest.clone(),
+                size_bytes: record.size,
+            });
         }
-        return Ok(if missing.is_empty() { Next::Complete(Vec::new()) } else { Next::Fetch(missing) });
+        return Ok(if missing.is_empty() {
+            Next::Complete(Vec::new())
+        } else {
+            Next::Fetch(missing)
+        });
     }
     let wanted = wanted_children(state, &record)?;
     let mut whole = Vec::new();
@@ -52,7 +61,11 @@ pub(super) fn next(state: &impl Read, digest: &Digest) -> Result<Next, ReadError
     if !whole.is_empty() && !record.is_complete_for(&whole) {
         return Ok(Next::Complete(whole));
     }
-    Ok(if open.is_empty() && !whole.is_empty() { Next::Done } else { Next::AwaitChildren(open) })
+    Ok(if open.is_empty() && !whole.is_empty() {
+        Next::Done
+    } else {
+        Next::AwaitChildren(open)
+    })
 }
 
 fn missing_blobs(state: &impl Read, record: &meta::ManifestRecord) -> Result<Vec<MissingBlob>, ReadError> {
@@ -60,7 +73,10 @@ fn missing_blobs(state: &impl Read, record: &meta::ManifestRecord) -> Result<Vec
     for blob in record.references.blobs.iter().filter(|blob| blob.required) {
         let known = missing.iter().any(|other| other.digest == blob.digest);
         if !known && !is_present(state, &blob.digest)? {
-            missing.push(MissingBlob { digest: blob.digest.clone(), size_bytes: blob.size });
+            missing.push(MissingBlob {
+                digest: blob.digest.clone(),
+                size_bytes: blob.size,
+            });
         }
     }
     Ok(missing)

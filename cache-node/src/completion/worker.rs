@@ -1,9 +1,11 @@
 //! The loop that works off what is to be made whole.
 
+use daemon::runtime::one_line;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use meta::{Command, CompleteManifest, ImageCursor, Outcome, PromoteTag, ReadError, view};
+use meta::view::ImageCursor;
+use meta::{Command, CompleteManifest, Outcome, PromoteTag, ReadError, view};
 use oci::{Digest, Repository, Tag};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -11,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{MissingBlob, Next, next};
 use super::{CompletionParts, Offer};
-use crate::pull_error::chain;
 use crate::tier::Seat;
 use crate::whole;
 
@@ -51,7 +52,13 @@ struct OpenTag {
 
 impl Worker {
     pub(super) fn new(parts: CompletionParts, stop: CancellationToken) -> Self {
-        Self { parts, stop, images: HashMap::new(), tags: HashMap::new(), cursor: None }
+        Self {
+            parts,
+            stop,
+            images: HashMap::new(),
+            tags: HashMap::new(),
+            cursor: None,
+        }
     }
 
     pub(super) async fn run(mut self, mut offers: mpsc::Receiver<Offer>) {
@@ -81,9 +88,17 @@ impl Worker {
         let since = Instant::now();
         match offer {
             Offer::Manifest { repository, digest } if self.images.len() < OPEN_MAX => {
-                self.images.entry(digest).or_insert(OpenImage { repository, since, asked: HashMap::new() });
+                self.images.entry(digest).or_insert(OpenImage {
+                    repository,
+                    since,
+                    asked: HashMap::new(),
+                });
             }
-            Offer::Tag { repository, tag, candidate } if self.tags.len() < OPEN_MAX => {
+            Offer::Tag {
+                repository,
+                tag,
+                candidate,
+            } if self.tags.len() < OPEN_MAX => {
                 self.tags.insert((repository, tag), OpenTag { candidate, since });
             }
             Offer::Manifest { .. } | Offer::Tag { .. } => {}
@@ -92,22 +107,30 @@ impl Worker {
 
     fn sweep(&mut self) {
         if let Err(error) = self.sweep_page() {
-            tracing::error!(error = chain(&error), "the state cannot be read");
+            tracing::error!(error = one_line(&error), "the state cannot be read");
         }
     }
 
     fn sweep_page(&mut self) -> Result<(), ReadError> {
         let state = self.parts.ledger.local();
         let page = view::list_images(&state, self.cursor.as_ref(), SWEEP_PAGE)?;
-        self.cursor = (page.len() == SWEEP_PAGE).then(|| page.last().map(|image| image.cursor.clone())).flatten();
+        self.cursor = (page.len() == SWEEP_PAGE)
+            .then(|| page.last().map(|image| image.cursor.clone()))
+            .flatten();
         for image in page {
-            let Some(digest) = image.record.candidate.as_ref().or(image.record.serving.as_ref()) else { continue };
+            let Some(digest) = image.record.candidate.as_ref().or(image.record.serving.as_ref()) else {
+                continue;
+            };
             if self.parts.tier.owner(digest.as_str()) != Seat::Own {
                 continue;
             }
             if let Some(candidate) = &image.record.candidate {
                 let (repository, tag) = (image.repository.clone(), image.tag.clone());
-                self.open(Offer::Tag { repository, tag, candidate: candidate.clone() });
+                self.open(Offer::Tag {
+                    repository,
+                    tag,
+                    candidate: candidate.clone(),
+                });
             }
             if !whole::is_whole(&state, digest)? {
                 self.open_with_children(&state, &image.repository, digest)?;
@@ -127,25 +150,29 @@ impl Worker {
             None => Vec::new(),
         };
         for digest in children.into_iter().chain([digest.clone()]) {
-            self.open(Offer::Manifest { repository: repository.clone(), digest });
+            self.open(Offer::Manifest {
+                repository: repository.clone(),
+                digest,
+            });
         }
         Ok(())
     }
 
     async fn work(&mut self) {
         let now = Instant::now();
-        self.images.retain(|_, image| now.duration_since(image.since) < OPEN_FOR);
+        self.images
+            .retain(|_, image| now.duration_since(image.since) < OPEN_FOR);
         self.tags.retain(|_, tag| now.duration_since(tag.since) < OPEN_FOR);
         let open: Vec<Digest> = self.images.keys().cloned().collect();
         for digest in open {
             if let Err(error) = self.step(&digest).await {
-                tracing::error!(digest = %digest, error = chain(&error), "the state cannot be read");
+                tracing::error!(digest = %digest, error = one_line(&error), "the state cannot be read");
             }
         }
         let open: Vec<(Repository, Tag)> = self.tags.keys().cloned().collect();
         for key in open {
             if let Err(error) = self.promote(&key).await {
-                tracing::error!(repository = %key.0, tag = %key.1, error = chain(&error), "the state cannot be read");
+                tracing::error!(repository = %key.0, tag = %key.1, error = one_line(&error), "the state cannot be read");
             }
         }
     }
@@ -166,7 +193,7 @@ impl Worker {
     async fn fetch(&mut self, image: &Digest, blobs: Vec<MissingBlob>) {
         let Some(open) = self.images.get_mut(image) else { return };
         let now = Instant::now();
-        let mut by_owner: HashMap<Seat, Vec<(Digest, u64)>> = HashMap::new();
+        let mut by_owner: HashMap<Seat, Vec<(Digest, Option<u64>)>> = HashMap::new();
         for blob in blobs {
             let asked = open.asked.get(&blob.digest);
             if asked.is_some_and(|asked| now.duration_since(*asked) < ASK_AGAIN_AFTER) {
@@ -174,7 +201,10 @@ impl Worker {
             }
             open.asked.insert(blob.digest.clone(), now);
             let owner = self.parts.tier.owner(blob.digest.as_str());
-            by_owner.entry(owner).or_default().push((blob.digest, blob.size_bytes));
+            by_owner
+                .entry(owner)
+                .or_default()
+                .push((blob.digest, Some(blob.size_bytes)));
         }
         let repository = open.repository.clone();
         for (seat, blobs) in by_owner {
@@ -182,31 +212,41 @@ impl Worker {
         }
     }
 
-    async fn ask(&self, seat: Seat, repository: &Repository, blobs: Vec<(Digest, u64)>) {
+    async fn ask(&self, seat: Seat, repository: &Repository, blobs: Vec<(Digest, Option<u64>)>) {
         let unreached = match seat {
             Seat::Peer(owner) => match self.parts.control.keep(owner, repository, &blobs).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::debug!(peer = owner, error = chain(&error), "peer was not asked to keep blobs");
+                    tracing::debug!(
+                        peer = owner,
+                        error = one_line(&error),
+                        "peer was not asked to keep blobs"
+                    );
                     blobs
                 }
             },
             Seat::Own => blobs,
         };
         for (digest, size_bytes) in unreached {
-            self.parts.blobs.keep(repository, &digest, Some(size_bytes));
+            self.parts.blobs.keep(repository, &digest, size_bytes);
         }
     }
 
     async fn complete(&mut self, digest: &Digest, children: Vec<Digest>) -> Result<(), ReadError> {
-        let command = CompleteManifest { digest: digest.clone(), children: children.clone() };
+        let command = CompleteManifest {
+            digest: digest.clone(),
+            children: children.clone(),
+        };
         if !self.propose(Command::CompleteManifest(command)).await {
             return Ok(());
         }
         if children.is_empty() {
-            let parents = view::list_parents(&self.parts.ledger.local(), digest, None, PARENTS_MAX)?;
+            let parents = view::list_parents(&self.parts.ledger.local(), digest, PARENTS_MAX)?;
             for parent in parents {
-                let command = CompleteManifest { digest: parent, children: vec![digest.clone()] };
+                let command = CompleteManifest {
+                    digest: parent,
+                    children: vec![digest.clone()],
+                };
                 self.propose(Command::CompleteManifest(command)).await;
             }
         }
@@ -217,8 +257,12 @@ impl Worker {
         let Some(open) = self.tags.get(key) else { return Ok(()) };
         let candidate = open.candidate.clone();
         let state = self.parts.ledger.local();
-        let Some(id) = view::repository_id(&state, &key.0)? else { return Ok(()) };
-        let Some(record) = view::tag(&state, id, &key.1)? else { return Ok(()) };
+        let Some(id) = view::repository_id(&state, &key.0)? else {
+            return Ok(());
+        };
+        let Some(record) = view::tag(&state, id, &key.1)? else {
+            return Ok(());
+        };
         if record.candidate.as_ref() != Some(&candidate) {
             if record.serving.as_ref() == Some(&candidate) {
                 self.tags.remove(key);
@@ -232,7 +276,12 @@ impl Worker {
             Some(record) => whole::wanted_children(&state, &record)?,
             None => return Ok(()),
         };
-        let promote = PromoteTag { repository: key.0.clone(), tag: key.1.clone(), candidate, children };
+        let promote = PromoteTag {
+            repository: key.0.clone(),
+            tag: key.1.clone(),
+            candidate,
+            children,
+        };
         if self.propose(Command::PromoteTag(promote)).await {
             tracing::info!(repository = %key.0, tag = %key.1, "tag serves a new image");
             self.tags.remove(key);
@@ -249,7 +298,7 @@ impl Worker {
             }
             Ok(_) => true,
             Err(error) => {
-                tracing::debug!(command = name, error = chain(&error), "proposal failed");
+                tracing::debug!(command = name, error = one_line(&error), "proposal failed");
                 false
             }
         }

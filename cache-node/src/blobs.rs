@@ -1,0 +1,332 @@
+//! Blobs: served from this node's disk, or from a fill that everyone who asks for the same blob shares.
+//!
+//! Coalesced by digest, authorised by repository: a repository gives out what its own manifests name, or what its source
+//! confirmed once, however the bytes came to be here.
+
+mod announce;
+mod answer;
+mod plan;
+mod sources;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use daemon::runtime::one_line;
+use daemon::task::TaskSet;
+use distribution::{BlobAnswer, Notes, Source};
+use futures::TryStreamExt;
+use lru::LruCache;
+use meta::{Command, Gen, Link, view};
+use oci::{Digest, MANIFEST_SIZE_BYTES_MAX, Manifest, RawManifest, Repository};
+use raft::MetaHandle;
+
+use crate::asked::Asked;
+use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobStore, ReadError, WriteError};
+use crate::control::Control;
+use crate::fill::{FillPlan, FillReader, FillStatus, Fills, GenerationSource};
+use crate::peers::Peers;
+use crate::pull_error::PullError;
+use crate::recorder::Recorder;
+use crate::sources::Sources;
+
+use announce::Announcer;
+use answer::{FillAnswer, StoredAnswer};
+use plan::{Plan, PlanParts, Scope};
+pub use sources::UPSTREAM;
+
+/// What repositories were seen to name, remembered until the state says so. A manifest names some 10 blobs.
+const PROVEN_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// How long a source may take to confirm that a repository has a blob that is here for another one.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What [`Blobs`] works with.
+pub struct BlobParts {
+    /// Where blobs lie.
+    pub store: Arc<dyn BlobStore>,
+    /// Fills in flight.
+    pub fills: Fills,
+    /// Names for what is stored here.
+    pub generations: Arc<dyn GenerationSource>,
+    /// The other nodes, and who owns what.
+    pub peers: Peers,
+    /// Source registries.
+    pub sources: Arc<Sources>,
+    /// The replicated state.
+    pub ledger: MetaHandle,
+    /// Takes what is learned.
+    pub recorder: Recorder,
+    /// Tells other nodes what to keep.
+    pub control: Control,
+    /// Where work that nobody waits for runs.
+    pub tasks: TaskSet,
+}
+
+/// Serves and fetches blobs.
+pub struct Blobs {
+    parts: BlobParts,
+    announcer: Announcer,
+    proven: Mutex<LruCache<(Repository, Digest), ()>>,
+}
+
+/// What came of asking this node to keep a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is on the disk.
+    Held,
+    /// It is being fetched.
+    Filling,
+}
+
+impl Blobs {
+    /// Puts the parts together.
+    pub fn new(parts: BlobParts) -> Self {
+        let tier = Arc::clone(parts.peers.tier());
+        let announcer = Announcer::new(parts.control.clone(), tier, parts.tasks.clone());
+        Self {
+            parts,
+            announcer,
+            proven: Mutex::new(LruCache::new(PROVEN_MAX)),
+        }
+    }
+
+    /// Answers a request for a blob of `repository`.
+    ///
+    /// # Errors
+    /// [`PullError`]; [`PullError::NotFound`] if the source says so, or a peer asked for what this node does not hold.
+    pub async fn answer(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        asked: Asked,
+    ) -> Result<BlobAnswer, PullError> {
+        let held = self.find(digest).await;
+        if asked.is_from_client_side() && (held.is_some() || self.is_known(digest)?) {
+            self.confirm(repository, digest).await?;
+        }
+        if let Some(stat) = held
+            && let Some(reader) = self.open(&stat.key).await
+        {
+            let notes = Notes::from_source(Source::Local);
+            let reader = Box::new(StoredAnswer::new(reader, stat.size_bytes));
+            return Ok(BlobAnswer {
+                digest: digest.clone(),
+                size: Some(stat.size_bytes),
+                notes,
+                reader,
+            });
+        }
+        let mut fill = self.attach(repository, digest, None, asked)?;
+        let size = fill.size().await.map_err(answer::pull_error)?;
+        let notes = Notes::from_source(Source::Upstream);
+        Ok(BlobAnswer {
+            digest: digest.clone(),
+            size,
+            notes,
+            reader: Box::new(FillAnswer::new(fill)),
+        })
+    }
+
+    /// Fetches a blob in the background unless it is here or on its way.
+    pub fn keep(self: &Arc<Self>, repository: &Repository, digest: &Digest, size_bytes: Option<u64>) {
+        let (blobs, repository, digest) = (Arc::clone(self), repository.clone(), digest.clone());
+        self.parts.tasks.spawn_request(async move {
+            blobs.keep_if_missing(&repository, &digest, size_bytes).await;
+        });
+    }
+
+    /// Says whether a blob is here, and begins to fetch it if not.
+    pub async fn keep_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: Option<u64>) -> Kept {
+        if self.find(digest).await.is_some() {
+            return Kept::Held;
+        }
+        // The fill goes on without its reader.
+        if let Err(error) = self.attach(repository, digest, size_bytes, Asked::by_this_node()) {
+            tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not fetched now");
+        }
+        Kept::Filling
+    }
+
+    /// Begins to copy a blob from whichever node holds it, unless it is here or on its way.
+    pub async fn copy_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: u64) -> Kept {
+        if self.find(digest).await.is_some() {
+            return Kept::Held;
+        }
+        let scope = Scope {
+            present: true,
+            owner: false,
+            upstream: false,
+        };
+        let plan = self.plan(repository, digest, Some(size_bytes), scope);
+        let plan = FillPlan {
+            origin: repository.to_string(),
+            size_bytes: Some(size_bytes),
+            sources: Box::new(plan),
+        };
+        if let Err(error) = self.parts.fills.attach(digest, plan) {
+            tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not copied now");
+        }
+        Kept::Filling
+    }
+
+    /// A small blob of this node's disk, whole.
+    pub async fn read_small(&self, digest: &Digest) -> Option<Bytes> {
+        let stat = self
+            .find(digest)
+            .await
+            .filter(|stat| stat.size_bytes <= MANIFEST_SIZE_BYTES_MAX as u64)?;
+        let reader = self.open(&stat.key).await?;
+        let whole = BytesMut::with_capacity(usize::try_from(stat.size_bytes).ok()?);
+        let collected = reader
+            .read(0..stat.size_bytes)
+            .try_fold(whole, |mut whole, bytes| async move {
+                whole.extend_from_slice(&bytes);
+                Ok(whole)
+            });
+        collected.await.ok().map(BytesMut::freeze)
+    }
+
+    /// Stores bytes that are in memory already, in the background, and then calls `stored`.
+    pub fn store_small(&self, digest: Digest, bytes: Bytes, stored: impl FnOnce(Gen) + Send + 'static) {
+        let (store, generation) = (Arc::clone(&self.parts.store), self.parts.generations.next());
+        self.parts.tasks.spawn_request(async move {
+            let key = BlobKey { digest, generation };
+            match store_whole(store.as_ref(), &key, bytes).await {
+                Ok(()) => stored(generation),
+                Err(error) => tracing::warn!(blob = %key, error = one_line(&error), "a manifest is not stored"),
+            }
+        });
+    }
+
+    /// Remembers that `repository` gave out a manifest, which proves the blobs it names.
+    pub fn prove(&self, repository: &Repository, raw: &RawManifest) {
+        let Ok(Manifest::Image(image)) = raw.parse() else {
+            return;
+        };
+        let manifest = Manifest::Image(image);
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        for blob in manifest.blobs() {
+            proven.put((repository.clone(), blob.digest.clone()), ());
+        }
+    }
+
+    /// What is being fetched now.
+    pub fn fills(&self) -> Vec<FillStatus> {
+        self.parts.fills.status()
+    }
+
+    /// Finds a blob on this node's disk.
+    pub async fn find(&self, digest: &Digest) -> Option<BlobStat> {
+        match self.parts.store.find(digest).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(digest = %digest, error = one_line(&error), "the disk does not answer for a blob");
+                None
+            }
+        }
+    }
+
+    async fn open(&self, key: &BlobKey) -> Option<Box<dyn BlobReader>> {
+        match self.parts.store.open(key).await {
+            Ok(reader) => Some(reader),
+            Err(ReadError::NotFound(_)) => None,
+            Err(error) => {
+                tracing::warn!(blob = %key, error = one_line(&error), "a blob on this disk cannot be read");
+                None
+            }
+        }
+    }
+
+    fn attach(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size_bytes: Option<u64>,
+        asked: Asked,
+    ) -> Result<FillReader, PullError> {
+        if !asked.may_ask_source() {
+            return self.parts.fills.attach_in_flight(digest).ok_or(PullError::NotFound);
+        }
+        let present = self.is_known(digest)?;
+        let scope = Scope {
+            present,
+            owner: asked.may_ask_owner(),
+            upstream: true,
+        };
+        let plan = self.plan(repository, digest, size_bytes, scope);
+        let plan = FillPlan {
+            origin: repository.to_string(),
+            size_bytes,
+            sources: Box::new(plan),
+        };
+        self.parts.fills.attach(digest, plan).map_err(answer::pull_error)
+    }
+
+    fn plan(&self, repository: &Repository, digest: &Digest, size_bytes: Option<u64>, scope: Scope) -> Plan {
+        Plan::new(PlanParts {
+            peers: self.parts.peers.clone(),
+            sources: Arc::clone(&self.parts.sources),
+            announcer: self.announcer.clone(),
+            repository: repository.clone(),
+            digest: digest.clone(),
+            size_bytes,
+            scope,
+        })
+    }
+
+    fn is_known(&self, digest: &Digest) -> Result<bool, PullError> {
+        let blob =
+            view::blob(&self.parts.ledger.local(), digest).map_err(|error| PullError::Internal(one_line(&error)))?;
+        Ok(blob.is_some_and(|blob| blob.present().is_some()))
+    }
+
+    async fn confirm(&self, repository: &Repository, digest: &Digest) -> Result<(), PullError> {
+        if self.is_proven(repository, digest)? {
+            return Ok(());
+        }
+        self.parts
+            .sources
+            .has_blob(repository, digest, CONFIRM_PATIENCE)
+            .await?;
+        let proof = (repository.clone(), digest.clone());
+        self.proven
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(proof, ());
+        let link = Link {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        };
+        self.parts.recorder.record(Command::Link(link));
+        Ok(())
+    }
+
+    fn is_proven(&self, repository: &Repository, digest: &Digest) -> Result<bool, PullError> {
+        let proof = (repository.clone(), digest.clone());
+        if self
+            .proven
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&proof)
+            .is_some()
+        {
+            return Ok(true);
+        }
+        let state = self.parts.ledger.local();
+        let read = || match view::repository_id(&state, repository)? {
+            Some(id) => view::is_linked(&state, id, digest),
+            None => Ok(false),
+        };
+        read().map_err(|error: meta::ReadError| PullError::Internal(one_line(&error)))
+    }
+}
+
+async fn store_whole(store: &dyn BlobStore, key: &BlobKey, bytes: Bytes) -> Result<(), WriteError> {
+    let mut writer = store.begin_write(key, Some(bytes.len() as u64)).await?;
+    writer.append(vec![bytes]).await?;
+    if let Ok(verified) = writer.verify() {
+        verified.commit().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Whom a fill asks, in which order. Each step looks at who lives now.
+//!
+//! What the state says is present somewhere is asked for where it should be. What is not is fetched by its first
+//! living owner, and by everyone else from that owner, so that the source sees one fetch. When the owner dies, the next
+//! in rank goes on from the bytes it has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use oci::{Digest, Repository};
+use tokio::time::{Duration, Instant};
+
+use super::announce::Announcer;
+use super::sources::{PeerSource, UpstreamSource};
+use crate::asked::{HOPS_LOCAL_ONLY, HOPS_TO_OWNER};
+use crate::fill::{Source, SourceError, SourceFailure, SourcePlan};
+use crate::peers::Peers;
+use crate::sources::Sources;
+use crate::tier::{Ordinal, Tier};
+
+/// Sources asked for one fill, all told.
+const TRIES_MAX: u32 = 24;
+/// Tries of the source registry in a row that bring nothing.
+const FRUITLESS_MAX: u32 = 3;
+/// Without a byte from anyone for this long nobody else is asked: a direct pull would have ended by now.
+const SILENCE_MAX: Duration = Duration::from_secs(29);
+
+pub(super) struct PlanParts {
+    pub(super) peers: Peers,
+    pub(super) sources: Arc<Sources>,
+    pub(super) repository: Repository,
+    pub(super) digest: Digest,
+    pub(super) size_bytes: Option<u64>,
+    pub(super) announcer: Announcer,
+    pub(super) scope: Scope,
+}
+
+/// Whom a fill may ask.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    /// The state says that someone has it, so nodes are asked for copies first.
+    pub(super) present: bool,
+    /// The owner may be asked to fetch it.
+    pub(super) owner: bool,
+    /// The source may be asked.
+    pub(super) upstream: bool,
+}
+
+/// The plan of one fill.
+pub(super) struct Plan {
+    parts: PlanParts,
+    progress: Progress,
+}
+
+/// What has been tried.
+struct Progress {
+    tries: u32,
+    fruitless: u32,
+    received_bytes: u64,
+    moved: Instant,
+    asked_for_copies: BTreeSet<Ordinal>,
+    failed: BTreeSet<Ordinal>,
+    last: Option<Step>,
+    is_announced: bool,
+}
+
+/// Where to turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Ask a node for what it holds.
+    Copy(Ordinal),
+    /// Ask the owner, who fetches.
+    Owner(Ordinal),
+    /// Fetch.
+    Upstream,
+}
+
+impl Plan {
+    pub(super) fn new(parts: PlanParts) -> Self {
+        let progress = Progress::new();
+        Self { parts, progress }
+    }
+
+    fn source(&self, step: Step) -> Box<dyn Source> {
+        let (repository, digest) = (self.parts.repository.clone(), self.parts.digest.clone());
+        let peer = |peer, hop| PeerSource {
+            peers: self.parts.peers.clone(),
+            peer,
+            repository: repository.clone(),
+            digest: digest.clone(),
+            hop,
+        };
+        match step {
+            Step::Copy(ordinal) => Box::new(peer(ordinal, HOPS_LOCAL_ONLY)),
+            Step::Owner(ordinal) => Box::new(peer(ordinal, HOPS_TO_OWNER)),
+            Step::Upstream => Box::new(UpstreamSource {
+                sources: Arc::clone(&self.parts.sources),
+                repository,
+                digest,
+            }),
+        }
+    }
+}
+
+impl SourcePlan for Plan {
+    fn next(&mut self, failed: Option<&SourceFailure>) -> Option<Box<dyn Source>> {
+        if let Some(failure) = failed
+            && !self.progress.learn(failure, Instant::now())
+        {
+            return None;
+        }
+        self.progress.tries += 1;
+        if self.progress.tries > TRIES_MAX {
+            return None;
+        }
+        let step = self
+            .progress
+            .step(self.parts.peers.tier(), &self.parts.digest, self.parts.scope)?;
+        if let Step::Copy(peer) = step {
+            self.progress.asked_for_copies.insert(peer);
+        }
+        if step == Step::Upstream && !std::mem::replace(&mut self.progress.is_announced, true) {
+            let PlanParts {
+                repository,
+                digest,
+                size_bytes,
+                ..
+            } = &self.parts;
+            self.parts.announcer.fetching(repository, digest, *size_bytes);
+        }
+        self.progress.last = Some(step);
+        Some(self.source(step))
+    }
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            tries: 0,
+            fruitless: 0,
+            received_bytes: 0,
+            moved: Instant::now(),
+            asked_for_copies: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            last: None,
+            is_announced: false,
+        }
+    }
+
+    /// Takes in how the last source ended. Returns whether to go on.
+    fn learn(&mut self, failure: &SourceFailure, now: Instant) -> bool {
+        if failure.received_bytes > self.received_bytes {
+            self.received_bytes = failure.received_bytes;
+            self.moved = now;
+            self.fruitless = 0;
+        }
+        let in_time = now.duration_since(self.moved) < SILENCE_MAX;
+        match (self.last, &failure.error) {
+            (Some(Step::Upstream), SourceError::Unavailable { .. } | SourceError::Dead) => {
+                self.fruitless += 1;
+                self.fruitless < FRUITLESS_MAX && in_time
+            }
+            // A node that does not hold a copy may still be the owner that fetches it.
+            (Some(Step::Copy(_)), SourceError::NotFound) => true,
+            (Some(Step::Owner(_)), SourceError::NotFound | SourceError::Denied { .. } | SourceError::NoProgress(_)) => {
+                false
+            }
+            (Some(Step::Copy(peer) | Step::Owner(peer)), _) => {
+                self.failed.insert(peer);
+                in_time
+            }
+            (Some(Step::Upstream) | None, _) => false,
+        }
+    }
+
+    fn step(&self, tier: &Tier, digest: &Digest, scope: Scope) -> Option<Step> {
+        let ranking = tier.ranking(digest.as_str());
+        let usable = |ordinal: &Ordinal| tier.is_alive(*ordinal) && !self.failed.contains(ordinal);
+        if scope.present {
+            let holder = ranking
+                .iter()
+                .find(|ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal));
+            if let Some(holder) = holder {
+                return Some(Step::Copy(*holder));
+            }
+        }
+        if scope.owner
+            && let Some(owner) = ranking.into_iter().find(usable)
+            && owner != tier.own()
+        {
+            return Some(Step::Owner(owner));
+        }
+        scope.upstream.then_some(Step::Upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests;

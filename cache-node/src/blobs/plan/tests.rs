@@ -1,0 +1,128 @@
+use super::*;
+use crate::config::PeerAddress;
+
+const EVERYONE: Scope = Scope {
+    present: false,
+    owner: true,
+    upstream: true,
+};
+
+fn tier(own: Ordinal) -> Tier {
+    let address = |ordinal| PeerAddress {
+        ordinal,
+        grpc: format!("http://127.0.0.1:{}", 5100 + ordinal),
+        registry: format!("http://127.0.0.1:{}", 5000 + ordinal),
+        admin: None,
+    };
+    let peers: Vec<_> = (0..3).map(address).collect();
+    Tier::new(own, 3.try_into().unwrap(), &peers).unwrap()
+}
+
+fn digest() -> Digest {
+    Digest::sha256(b"a blob")
+}
+
+fn progress() -> Progress {
+    Progress::new()
+}
+
+fn failure(step: Step, received_bytes: u64, error: SourceError) -> SourceFailure {
+    SourceFailure {
+        label: format!("{step:?}"),
+        received_bytes,
+        error,
+    }
+}
+
+fn broken() -> SourceError {
+    SourceError::Unavailable {
+        why: "connection reset".into(),
+        after: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_fetches_and_everyone_else_asks_the_owner() {
+    let owner = tier(0).ranking(digest().as_str())[0];
+    for own in 0..3 {
+        let step = progress().step(&tier(own), &digest(), EVERYONE);
+        let expected = if own == owner {
+            Step::Upstream
+        } else {
+            Step::Owner(owner)
+        };
+        assert_eq!(step, Some(expected), "node {own}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_owner_breaks_off_the_next_in_rank_fetches() {
+    let ranking = tier(0).ranking(digest().as_str());
+    let (first, second, third) = (ranking[0], ranking[1], ranking[2]);
+    for (own, expected) in [(second, Step::Upstream), (third, Step::Owner(second))] {
+        let mut progress = progress();
+        progress.last = progress.step(&tier(own), &digest(), EVERYONE);
+        assert!(progress.learn(&failure(Step::Owner(first), 1000, broken()), Instant::now()));
+        assert_eq!(
+            progress.step(&tier(own), &digest(), EVERYONE),
+            Some(expected),
+            "node {own}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_owner_says_of_the_source_is_final() {
+    for error in [
+        SourceError::NotFound,
+        SourceError::Denied { why: "401".into() },
+        SourceError::NoProgress(Duration::from_secs(30)),
+    ] {
+        let mut progress = progress();
+        progress.last = Some(Step::Owner(1));
+        assert!(
+            !progress.learn(&failure(Step::Owner(1), 0, error.clone()), Instant::now()),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again() {
+    let scope = Scope {
+        present: true,
+        owner: false,
+        upstream: true,
+    };
+    let ranking = tier(0).ranking(digest().as_str());
+    let own = ranking[0];
+    let mut progress = progress();
+    let mut steps = Vec::new();
+    while let Some(step) = progress.step(&tier(own), &digest(), scope) {
+        steps.push(step);
+        progress.last = Some(step);
+        let Step::Copy(peer) = step else { break };
+        progress.asked_for_copies.insert(peer);
+        assert!(progress.learn(&failure(step, 0, SourceError::NotFound), Instant::now()));
+    }
+    assert_eq!(steps, [Step::Copy(ranking[1]), Step::Copy(ranking[2]), Step::Upstream]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_breaks_off_is_tried_again_while_bytes_come() {
+    let mut progress = progress();
+    progress.last = Some(Step::Upstream);
+    for n in 1..10 {
+        assert!(progress.learn(&failure(Step::Upstream, n * 1000, broken()), Instant::now()));
+    }
+    let fruitless = (0..).take_while(|_| progress.learn(&failure(Step::Upstream, 9000, broken()), Instant::now()));
+    assert_eq!(fruitless.count() as u32, FRUITLESS_MAX - 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_half_a_minute_without_a_byte_nobody_else_is_asked() {
+    let mut progress = progress();
+    progress.last = Some(Step::Owner(1));
+    let later = Instant::now() + SILENCE_MAX;
+    assert!(!progress.learn(&failure(Step::Owner(1), 0, broken()), later));
+}

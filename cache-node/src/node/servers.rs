@@ -1,0 +1,135 @@
+//! The ports of a node: bound first, served as their parts become ready.
+
+use std::net::SocketAddr;
+
+use daemon::admin::{Admin, AdminError};
+use daemon::readiness::Readiness;
+use daemon::runtime::one_line;
+use daemon::task::TaskSet;
+use daemon::telemetry::Metrics;
+use distribution::Server;
+use meta::Addresses;
+use proto::v1::peer_server::PeerServer;
+use raft::RaftService;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use super::tls::NodeTls;
+use super::{Member, StartError};
+use crate::api::PeerApi;
+use crate::config::{Config, Listen};
+use crate::registry::Registry;
+
+/// What a part answers while the node is not a member yet.
+const NOT_YET: &str = "this node is not a member of a cluster yet";
+
+/// The open ports.
+pub(super) struct Listeners {
+    pub(super) registry: TcpListener,
+    pub(super) client: Option<TcpListener>,
+    pub(super) grpc: TcpListener,
+    pub(super) admin: TcpListener,
+}
+
+impl Listeners {
+    pub(super) async fn bind(listen: &Listen) -> Result<Self, StartError> {
+        Ok(Self {
+            registry: bind(listen.registry, "registry").await?,
+            client: match listen.client {
+                Some(address) => Some(bind(address, "client registry").await?),
+                None => None,
+            },
+            grpc: bind(listen.grpc, "gRPC").await?,
+            admin: bind(listen.admin, "admin").await?,
+        })
+    }
+}
+
+async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen {
+        address,
+        purpose,
+        source,
+    })
+}
+
+/// Serves health, metrics and reports.
+pub(super) fn start_admin(
+    listener: TcpListener,
+    readiness: &Readiness,
+    metrics: Metrics,
+    member: &Member,
+    tasks: &TaskSet,
+) {
+    let (status, images, explain) = (member.clone(), member.clone(), member.clone());
+    let not_yet = || AdminError::Unavailable(NOT_YET.to_owned());
+    Admin::new(readiness.clone(), metrics)
+        .json("/status", move |_| {
+            let reports = status.reports.get().cloned();
+            async move { Ok(reports.ok_or_else(not_yet)?.status().await) }
+        })
+        .json("/images", move |_| {
+            let reports = images.reports.get().cloned();
+            async move { reports.ok_or_else(not_yet)?.images() }
+        })
+        .json("/explain", move |parameters| {
+            let reports = explain.reports.get().cloned();
+            async move { reports.ok_or_else(not_yet)?.explain(parameters.require("image")?).await }
+        })
+        .start(listener, tasks);
+}
+
+/// Serves consensus, and peers.
+pub(super) fn start_grpc(
+    listener: TcpListener,
+    raft: RaftService,
+    member: &Member,
+    tls: Option<&NodeTls>,
+    tasks: &TaskSet,
+) {
+    let peer = PeerServer::new(PeerApi::new(std::sync::Arc::clone(&member.blobs)));
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        server = match server.tls_config(tls.tonic_server()) {
+            Ok(server) => server,
+            Err(error) => {
+                // The same files were parsed when they were loaded.
+                tracing::error!(error = one_line(&error), "gRPC cannot use this node's certificates");
+                return;
+            }
+        };
+    }
+    let router = server.add_service(raft.into_server()).add_service(peer);
+    let stop = tasks.stop_token();
+    tasks.spawn_critical("grpc", async move {
+        let stopped = stop.cancelled_owned();
+        let served = router
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
+            .await;
+        if let Err(error) = served {
+            tracing::error!(error = one_line(&error), "gRPC ended");
+        }
+    });
+}
+
+/// Serves the distribution protocol.
+pub(super) fn start_registry(name: &'static str, server: Server<Registry>, listener: TcpListener, tasks: &TaskSet) {
+    tasks.spawn_critical(name, server.run(listener, tasks.stop_token()));
+}
+
+/// The settings of consensus.
+pub(super) fn raft_config(config: &Config) -> raft::Config {
+    let peer = |peer: &crate::config::PeerAddress| raft::Peer {
+        ordinal: peer.ordinal,
+        address: peer.grpc_address().to_owned(),
+    };
+    let own = config.own_address();
+    let addresses = Addresses {
+        registry: own.registry.clone(),
+        grpc: own.grpc_address().to_owned(),
+        admin: own.admin.clone().unwrap_or_default(),
+    };
+    let mut settings = raft::Config::new(config.ordinal, config.peers.iter().map(peer).collect(), addresses);
+    settings.allow_genesis = config.allow_genesis;
+    settings
+}

@@ -1,0 +1,335 @@
+//! What this node says about itself on its admin port. The documents are [`proto::report`]'s.
+//!
+//! What it says it holds it has looked for on its disk, for that answer.
+
+use std::sync::Arc;
+
+use daemon::admin::AdminError;
+use daemon::runtime::one_line;
+use meta::view::ImageCursor;
+use meta::{ChildReference, ManifestRecord, Read, TagRecord, view};
+use oci::{Digest, ImageReference, ManifestReference, Repository};
+use proto::report::{
+    BlobHeld, DiskSpace, ExplainReport, FillProgress, Image, ImagesReport, ManifestHeld, NodeStatus, Role,
+};
+use raft::{MetaHandle, RaftStatus};
+use tokio::sync::watch;
+
+use crate::blob_store::{BlobStore, Space};
+use crate::blobs::Blobs;
+use crate::copies::Inventory;
+use crate::provenance::Provenance;
+use crate::sources::Sources;
+use crate::tier::Tier;
+use crate::whole;
+
+/// Tags listed in one document.
+const IMAGES_MAX: usize = 10_000;
+/// Tags read at once while listing.
+const PAGE: usize = 500;
+/// Entries a node that hears of a leader may be behind before it says so.
+const LAG_MAX: u64 = 10_000;
+
+/// Makes the reports.
+pub struct Reports {
+    parts: ReportParts,
+}
+
+/// What the reports are made of.
+pub struct ReportParts {
+    /// The replicated state.
+    pub ledger: MetaHandle,
+    /// Who holds what.
+    pub tier: Arc<Tier>,
+    /// What is fetched and held.
+    pub blobs: Arc<Blobs>,
+    /// The disk.
+    pub store: Arc<dyn BlobStore>,
+    /// Whence blobs came.
+    pub provenance: Arc<Provenance>,
+    /// Who is down.
+    pub sources: Arc<Sources>,
+    /// What the last sweep counted.
+    pub inventory: watch::Receiver<Inventory>,
+}
+
+impl Reports {
+    /// Makes reports of `parts`.
+    pub fn new(parts: ReportParts) -> Self {
+        Self { parts }
+    }
+
+    /// This node's view of itself and of the cluster.
+    pub async fn status(&self) -> NodeStatus {
+        let raft = self.parts.ledger.status().borrow().clone();
+        let inventory = *self.parts.inventory.borrow();
+        let space = self.parts.store.space().await.ok();
+        let fills = self.parts.blobs.fills().into_iter().map(|fill| FillProgress {
+            digest: fill.digest.to_string(),
+            repository: fill.origin,
+            bytes_done: fill.done_bytes,
+            bytes_total: fill.total_bytes,
+            source: fill.source,
+            started_ms_ago: u64::try_from(fill.running_for.as_millis()).unwrap_or(u64::MAX),
+        });
+        NodeStatus {
+            node_id: Some(raft.node.get()),
+            ordinal: self.parts.tier.own(),
+            cluster_id: Some(raft.cluster.to_string()),
+            role: role(&raft),
+            leader: raft.leader.map(meta::NodeId::get),
+            term: raft.term,
+            last_log_index: raft.last_log_index,
+            applied_index: raft.applied,
+            voters: raft.voters.iter().map(|id| id.get()).collect(),
+            learners: raft.learners.iter().map(|id| id.get()).collect(),
+            blobs: inventory.blobs,
+            copies: inventory.copies,
+            fills: fills.collect(),
+            disk: space.map_or_else(DiskSpace::default, |space| DiskSpace {
+                free_bytes: space.free_bytes,
+                total_bytes: space.total_bytes,
+            }),
+            degraded: self.degraded(&raft, space),
+        }
+    }
+
+    fn degraded(&self, raft: &RaftStatus, space: Option<Space>) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !raft.has_quorum {
+            reasons.push("no quorum: what is cached is served, nothing new is recorded".to_owned());
+        }
+        match space {
+            None => reasons.push("the disk does not answer".to_owned()),
+            Some(space) if space.free_bytes == 0 => {
+                reasons.push("disk full: new blobs are streamed and not kept here".to_owned());
+            }
+            Some(_) => {}
+        }
+        if raft.committed.saturating_sub(raft.applied) > LAG_MAX {
+            reasons.push(format!("behind by {} entries", raft.committed - raft.applied));
+        }
+        let dead: Vec<_> = self
+            .parts
+            .tier
+            .others()
+            .filter(|peer| !self.parts.tier.is_alive(peer.ordinal))
+            .collect();
+        reasons.extend(dead.iter().map(|peer| format!("node-{} does not answer", peer.ordinal)));
+        reasons.extend(
+            self.parts
+                .sources
+                .down()
+                .iter()
+                .map(|host| format!("source {host} is down")),
+        );
+        reasons
+    }
+
+    /// The tags this node knows.
+    ///
+    /// # Errors
+    /// [`AdminError::Unavailable`] if the state cannot be read.
+    pub fn images(&self) -> Result<ImagesReport, AdminError> {
+        let applied_index = *self.parts.ledger.applied().borrow();
+        let state = self.parts.ledger.local();
+        let mut report = ImagesReport {
+            applied_index,
+            ..ImagesReport::default()
+        };
+        let mut cursor: Option<ImageCursor> = None;
+        loop {
+            let page = view::list_images(&state, cursor.as_ref(), PAGE).map_err(unreadable)?;
+            for image in &page {
+                report.images.extend(self.image(&state, image).map_err(unreadable)?);
+            }
+            let is_last = page.len() < PAGE;
+            cursor = page.last().map(|image| image.cursor.clone());
+            report.truncated = !is_last && report.images.len() >= IMAGES_MAX;
+            if is_last || report.truncated {
+                return Ok(report);
+            }
+        }
+    }
+
+    fn image(&self, state: &impl Read, image: &view::Image) -> Result<Option<Image>, meta::ReadError> {
+        let Some(digest) = whole::newest(state, &image.record)? else {
+            return Ok(None);
+        };
+        let record = view::manifest(state, &digest)?;
+        let (mut size_bytes, mut platforms) = (0, Vec::new());
+        if let Some(record) = &record {
+            size_bytes += blob_bytes(record);
+            for child in &record.references.children {
+                if let Some(child_record) = view::manifest(state, &child.digest)? {
+                    size_bytes += blob_bytes(&child_record);
+                    platforms.extend(platform(child).filter(|_| child_record.is_complete()));
+                }
+            }
+        }
+        Ok(Some(Image {
+            repository: image.repository.to_string(),
+            tag: image.tag.to_string(),
+            complete: whole::is_whole(state, &digest)?,
+            digest: digest.to_string(),
+            size_bytes,
+            platforms,
+            stale: image.record.stale_since_ms.is_some(),
+        }))
+    }
+
+    /// What this node knows and really holds of an image.
+    ///
+    /// # Errors
+    /// [`AdminError::BadRequest`] for a malformed image, [`AdminError::NotFound`] if the node knows nothing of it.
+    pub async fn explain(&self, image: &str) -> Result<ExplainReport, AdminError> {
+        let reference: ImageReference = image
+            .parse()
+            .map_err(|error: oci::ReferenceError| AdminError::BadRequest(one_line(&error)))?;
+        let state = self.parts.ledger.local();
+        let unknown = || AdminError::NotFound(format!("{reference} is not known to this node"));
+        let repository = &reference.repository;
+        let (digest, tag) = match reference.manifest() {
+            ManifestReference::Digest(digest) => (digest, None),
+            ManifestReference::Tag(tag) => {
+                let id = view::repository_id(&state, repository)
+                    .map_err(unreadable)?
+                    .ok_or_else(unknown)?;
+                let record = view::tag(&state, id, &tag).map_err(unreadable)?.ok_or_else(unknown)?;
+                (
+                    whole::newest(&state, &record)
+                        .map_err(unreadable)?
+                        .ok_or_else(unknown)?,
+                    Some(record),
+                )
+            }
+        };
+        let record = view::manifest(&state, &digest)
+            .map_err(unreadable)?
+            .ok_or_else(unknown)?;
+        let mut manifests = vec![self.manifest(&digest, None, Some(record.clone())).await];
+        for child in &record.references.children {
+            let child_record = view::manifest(&state, &child.digest).map_err(unreadable)?;
+            manifests.push(self.manifest(&child.digest, Some(child), child_record).await);
+        }
+        Ok(self.explained(&reference, &digest, tag.as_ref(), manifests))
+    }
+
+    fn explained(
+        &self,
+        reference: &ImageReference,
+        digest: &Digest,
+        tag: Option<&TagRecord>,
+        manifests: Vec<ManifestHeld>,
+    ) -> ExplainReport {
+        ExplainReport {
+            image: full_name(&reference.repository, &reference.manifest()),
+            applied_index: *self.parts.ledger.applied().borrow(),
+            digest: Some(digest.to_string()),
+            checked_at_ms: tag.map(|record| record.checked_at_ms),
+            stale: tag.is_some_and(|record| record.stale_since_ms.is_some()),
+            manifests,
+        }
+    }
+
+    async fn manifest(
+        &self,
+        digest: &Digest,
+        child: Option<&ChildReference>,
+        record: Option<ManifestRecord>,
+    ) -> ManifestHeld {
+        let Some(record) = record else {
+            return ManifestHeld {
+                digest: digest.to_string(),
+                media_type: child.map(|child| child.media_type.to_string()).unwrap_or_default(),
+                platform: child.and_then(platform),
+                is_index: false,
+                here: false,
+                blobs: Vec::new(),
+            };
+        };
+        let mut blobs = Vec::new();
+        for blob in &record.references.blobs {
+            blobs.push(self.blob(&blob.digest, blob.size).await);
+        }
+        ManifestHeld {
+            digest: digest.to_string(),
+            media_type: record.media_type.to_string(),
+            platform: child.and_then(platform),
+            is_index: !record.references.children.is_empty() || record.media_type.is_index(),
+            here: record.inline || self.parts.blobs.find(digest).await.is_some(),
+            blobs,
+        }
+    }
+
+    async fn blob(&self, digest: &Digest, size_bytes: u64) -> BlobHeld {
+        let here = self.parts.blobs.find(digest).await.is_some();
+        let origin = self.parts.provenance.of(digest).filter(|_| here);
+        BlobHeld {
+            digest: digest.to_string(),
+            size_bytes,
+            here,
+            source: origin.as_ref().map(|origin| origin.source.clone()),
+            fetched_at_ms: origin.map(|origin| origin.fetched_at_ms),
+            reason: Some(self.reason(digest, here)),
+        }
+    }
+
+    fn reason(&self, digest: &Digest, here: bool) -> String {
+        if !here && self.parts.blobs.fills().iter().any(|fill| fill.digest == *digest) {
+            return "fill in flight".to_owned();
+        }
+        let holders = self.parts.tier.holders(digest.as_str());
+        let own = holders.iter().position(|holder| *holder == self.parts.tier.own());
+        match (own, here) {
+            (Some(rank), true) => format!("copy {} of {}", rank + 1, holders.len()),
+            (Some(rank), false) => format!("copy {} of {} is missing here", rank + 1, holders.len()),
+            (None, true) => "an extra copy, kept since it was asked for here".to_owned(),
+            (None, false) => {
+                let names: Vec<_> = holders.iter().map(|holder| format!("node-{holder}")).collect();
+                format!("placed on {}", names.join(" and "))
+            }
+        }
+    }
+}
+
+fn role(raft: &RaftStatus) -> Role {
+    match raft.role {
+        raft::Role::Leader => Role::Leader,
+        raft::Role::Follower => Role::Follower,
+        raft::Role::Candidate => Role::Candidate,
+        raft::Role::Learner => Role::Learner,
+        raft::Role::Stopped => Role::None,
+    }
+}
+
+fn blob_bytes(record: &ManifestRecord) -> u64 {
+    record
+        .references
+        .blobs
+        .iter()
+        .filter(|blob| blob.required)
+        .map(|blob| blob.size)
+        .sum()
+}
+
+fn platform(child: &ChildReference) -> Option<String> {
+    let platform = child.platform.as_ref()?;
+    let variant = platform
+        .variant
+        .as_ref()
+        .map(|variant| format!("/{variant}"))
+        .unwrap_or_default();
+    Some(format!("{}/{}{variant}", platform.os, platform.architecture))
+}
+
+fn full_name(repository: &Repository, reference: &ManifestReference) -> String {
+    match reference {
+        ManifestReference::Tag(tag) => format!("{repository}:{tag}"),
+        ManifestReference::Digest(digest) => format!("{repository}@{digest}"),
+    }
+}
+
+fn unreadable(error: meta::ReadError) -> AdminError {
+    AdminError::Unavailable(one_line(&error))
+}
