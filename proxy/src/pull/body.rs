@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use distribution::Source;
 use futures::StreamExt;
 use futures::future::ready;
 use oci::ByteRange;
 use tokio::time::{Instant, timeout_at};
 
 use super::Pull;
-use super::intake::{Ended, Intake, Taken};
+use super::intake::{Ended, Intake, Joined, Taken};
 use super::policy::{Failure, Refusal};
 use super::proof::Standard;
 use super::search::Search;
@@ -159,28 +160,32 @@ impl<S: Supply> Body<S> {
 
     async fn open(&mut self) -> Result<(), Refusal> {
         let pull = Arc::clone(&self.pull);
+        // Hoped of each supplier until one says otherwise; then asked again, for everything.
+        let mut hoped = Source::Local;
         loop {
             let (ask, intake) = (&self.ask, &self.intake);
-            let (supplier, opened) = pull
-                .find(
-                    &mut self.search,
-                    &|supplier| match intake.part_from(pull.supply.trusts(supplier)) {
-                        Some(part) => pull.supply.blob(supplier, ask, part),
-                        None => Box::pin(ready(Err(Failure::Forbidden))),
-                    },
-                )
-                .await?;
-            let standard = Standard {
+            let standard = |supplier, source| Standard {
                 trusted: pull.supply.trusts(supplier),
-                source: opened.source,
+                source,
             };
-            if self.intake.join(&opened, standard) {
-                self.adopt(supplier, standard, opened.frames);
-                return Ok(());
+            let open_at = |supplier| match intake.part_from(standard(supplier, hoped)) {
+                Some(part) => pull.supply.blob(supplier, ask, part),
+                None => Box::pin(ready(Err(Failure::Forbidden))),
+            };
+            let (supplier, opened) = pull.find(&mut self.search, &open_at).await?;
+            let standard = standard(supplier, opened.source);
+            match self.intake.join(&opened, standard) {
+                Joined::Fits => {
+                    self.adopt(supplier, standard, opened.frames);
+                    return Ok(());
+                }
+                Joined::FromStartOnly if hoped == Source::Local => hoped = Source::Upstream,
+                Joined::FromStartOnly | Joined::Misfit => {
+                    pull.standing
+                        .failed(supplier, self.search.host(), Failure::Wrong, Instant::now());
+                    self.search.failed(supplier, Failure::Wrong);
+                }
             }
-            pull.standing
-                .failed(supplier, self.search.host(), Failure::Wrong, Instant::now());
-            self.search.failed(supplier, Failure::Wrong);
         }
     }
 

@@ -52,6 +52,17 @@ pub(super) enum Ended {
     Wrong,
 }
 
+/// Whether a body can go on with what was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It does.
+    Fits,
+    /// Only if it is opened at its start.
+    FromStartOnly,
+    /// It is another blob, or another part than asked for.
+    Misfit,
+}
+
 impl Intake {
     /// For a blob that was opened at `start`.
     pub(super) fn new(digest: Digest, size: Option<u64>, start: u64) -> Self {
@@ -150,9 +161,10 @@ impl Intake {
         self.received
     }
 
-    /// What to ask the next supplier for; `None` if too much would have to be read again.
-    pub(super) fn part_from(&self, trusted: bool) -> Option<Part> {
-        if self.proof.as_ref().is_none_or(|proof| proof.carries_over(trusted)) {
+    /// What to ask the next supplier for if it turns out to be of this standard; `None` if too much would have to be
+    /// read again.
+    pub(super) fn part_from(&self, standard: Standard) -> Option<Part> {
+        if self.proof.as_ref().is_none_or(|proof| proof.carries_over(standard)) {
             let end = self.end.filter(|_| matches!(self.proof, Some(Proof::Partial)));
             return Some(Part {
                 start: self.received,
@@ -162,28 +174,30 @@ impl Intake {
         (self.given <= REREAD_BYTES_MAX).then_some(Part::WHOLE)
     }
 
-    /// Goes on with what the next supplier opened; answers `false`, and changes nothing, if that does not fit.
-    pub(super) fn join(&mut self, opened: &OpenBlob, standard: Standard) -> bool {
-        let Some(wanted) = self.part_from(standard.trusted) else {
-            return false;
-        };
-        let same_size = opened
-            .size
-            .is_none_or(|theirs| self.size.map_or(theirs >= self.received, |ours| theirs == ours));
-        if !same_size || opened.start > wanted.start {
-            return false;
+    /// Goes on with what the next supplier opened. Nothing changes unless that fits.
+    pub(super) fn join(&mut self, opened: &OpenBlob, standard: Standard) -> Joined {
+        let theirs = opened.size;
+        if theirs.is_some_and(|theirs| self.size.map_or(theirs < self.received, |ours| theirs != ours)) {
+            return Joined::Misfit;
         }
-        if self.size.is_none() {
-            self.size = opened.size;
-            self.end = self.end.or(opened.size);
+        let carries_over = self.proof.as_ref().is_none_or(|proof| proof.carries_over(standard));
+        let wanted = if carries_over { self.received } else { 0 };
+        if opened.start > wanted {
+            return if carries_over {
+                Joined::Misfit
+            } else {
+                Joined::FromStartOnly
+            };
         }
+        self.size = self.size.or(theirs);
+        self.end = self.end.or(theirs);
         self.received = opened.start;
-        match &self.proof {
-            None => self.begin_proof(standard),
-            Some(proof) if !proof.carries_over(standard.trusted) => self.proof = Proof::from_start(&self.digest),
-            Some(_) => {}
+        if !carries_over {
+            self.proof = Proof::from_start(&self.digest);
+        } else if self.proof.is_none() {
+            self.begin_proof(standard);
         }
-        true
+        Joined::Fits
     }
 
     /// Starts over: nothing was given out, and what came is not to be trusted.

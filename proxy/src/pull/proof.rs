@@ -1,16 +1,16 @@
 //! Which bytes are hashed on their way to a client, and what that proves.
 //!
-//! Guarantees that a whole body from the source registry, or over a plain link, never ends cleanly unless it hashes
-//! to its digest. Bytes that a cache node checked and sent over an authenticated link are not hashed again: at
-//! 1.7 GB/s a hash would take half of what passing the bytes on costs. That leaves the body that began at such a node
-//! and can only go on at the source registry. Two rules cover it:
+//! Guarantees that a whole body never ends cleanly unless it hashes to its digest, whoever supplied which part of it.
+//! A stored copy of a cache node ([`Source::Local`], over an authenticated link) needs no hash here: the node checked
+//! each chunk before it left, and at 1.7 GB/s a hash would take half of what passing the bytes on costs. Everything
+//! else is hashed: what the source registry sends, what comes over a plain link, and what a node passes on while it
+//! is still being fetched. The node checks such a fill only at its end, so if it fails before that, the bytes before
+//! are proved by nothing; and it comes at the source's pace, where a hash costs next to nothing.
 //!
-//! - While a node still fetches from the source registry ([`Source::Upstream`]), its bytes are hashed although they
-//!   need not be. They come at the source's pace, so it costs next to nothing, and this is when the body is long
-//!   under way. It goes on from the offset in hand.
-//! - What a node has on disk is not hashed. Such a body takes a moment; if every node dies within it, the source
-//!   registry is read from the start, hashed, and the bytes the client has are skipped. Nothing is held in memory.
-//!   Past [`REREAD_BYTES_MAX`] the body is cut short instead, and the client resumes or starts again.
+//! That leaves the body that began as a stored copy and can only go on as something else. A stored copy takes a
+//! moment to send, so this is rare: the new supplier is read from the start and hashed, and the bytes the client has
+//! (which were right) are skipped. Nothing is held in memory. Past [`REREAD_BYTES_MAX`] the body is cut short instead,
+//! and the client resumes or starts again.
 //!
 //! A part of a blob cannot be checked against the digest of the whole: it is passed on as the supplier sent it, and
 //! the client, which has the rest, checks it as it would on a direct pull.
@@ -24,7 +24,7 @@ pub(crate) const REREAD_BYTES_MAX: u64 = 1 << 30;
 
 /// What is known of the bytes before an offset.
 pub(crate) enum Proof {
-    /// A trusted node vouches for them; no hash was kept.
+    /// They came from stored copies of trusted nodes; no hash was kept.
     Vouched,
     /// They were hashed up to `hashed`.
     Hashed { verifier: Box<Verifier>, hashed: u64 },
@@ -41,10 +41,17 @@ pub(crate) struct Standard {
     pub(crate) source: Source,
 }
 
+impl Standard {
+    /// Whether each byte was proved right before it was sent.
+    pub(crate) fn proves_each_byte(self) -> bool {
+        self.trusted && self.source == Source::Local
+    }
+}
+
 impl Proof {
     /// The proof for a whole body that starts at such a supplier. `None` if the digest cannot be verified.
     pub(crate) fn of_whole(digest: &Digest, standard: Standard) -> Option<Self> {
-        if standard.trusted && standard.source != Source::Upstream {
+        if standard.proves_each_byte() {
             return Some(Self::Vouched);
         }
         Self::from_start(digest)
@@ -57,8 +64,8 @@ impl Proof {
     }
 
     /// Whether a body can go on at a supplier without reading it from the start.
-    pub(crate) fn carries_over(&self, trusted: bool) -> bool {
-        trusted || !matches!(self, Self::Vouched)
+    pub(crate) fn carries_over(&self, standard: Standard) -> bool {
+        standard.proves_each_byte() || !matches!(self, Self::Vouched)
     }
 
     /// Takes note of a frame at an offset; what was hashed before is not hashed again.
@@ -127,20 +134,25 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nodes_have_at_hand_goes_unhashed() {
+    fn only_stored_copies_of_trusted_nodes_go_unhashed() {
         let digest = Digest::sha256(BODY);
         let table = [
             (true, Source::Local, false),
-            (true, Source::Peer, false),
+            (true, Source::Peer, true),
             (true, Source::Upstream, true),
             (false, Source::Local, true),
             (false, Source::Upstream, true),
         ];
+        let stored = Standard {
+            trusted: true,
+            source: Source::Local,
+        };
         for (trusted, source, hashes) in table {
-            let proof = Proof::of_whole(&digest, Standard { trusted, source }).unwrap();
-            assert_eq!(proof.withholds(), hashes, "{trusted} {source:?}");
-            assert!(proof.carries_over(true));
-            assert_eq!(proof.carries_over(false), hashes, "{trusted} {source:?}");
+            let standard = Standard { trusted, source };
+            let proof = Proof::of_whole(&digest, standard).unwrap();
+            assert_eq!(proof.withholds(), hashes, "{standard:?}");
+            assert!(proof.carries_over(stored));
+            assert_eq!(Proof::Vouched.carries_over(standard), !hashes, "{standard:?}");
         }
     }
 }

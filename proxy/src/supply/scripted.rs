@@ -32,6 +32,8 @@ pub(crate) struct Script {
     pub(crate) breaks: Option<(usize, Break)>,
     /// Offset of a byte it sends wrong.
     pub(crate) flips: Option<usize>,
+    /// It notices that before the end, as a cache node does that passes a fill on, and cuts the answer short.
+    pub(crate) checks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ impl Script {
             frame_bytes: 10,
             breaks: None,
             flips: None,
+            checks: false,
         }
     }
 
@@ -78,6 +81,10 @@ impl Script {
             .chunks(self.frame_bytes)
             .map(|f| Ok(Bytes::copy_from_slice(f)))
             .collect();
+        if self.checks && self.flips.is_some() {
+            frames.pop();
+            frames.push(Err(Failure::Unreachable));
+        }
         let broken = sent < end;
         let breaks = self.breaks.filter(|_| broken).map(|(_, how)| how);
         if breaks == Some(Break::Error) {

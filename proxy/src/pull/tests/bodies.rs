@@ -17,7 +17,7 @@ async fn a_node_that_dies_mid_body_is_not_seen() {
                 ..Script::new(&body, Source::Local)
             },
         );
-        pull.serve(nodes[1], Script::new(&body, Source::Peer));
+        pull.serve(nodes[1], Script::new(&body, Source::Local));
         assert_eq!(fetch_whole(&pull, &body).await, (body.clone(), Ok(())), "{how:?}");
         assert_eq!(
             pull.supply.asked(),
@@ -84,6 +84,42 @@ async fn a_cached_body_that_goes_on_upstream_is_proved_from_the_start() {
     );
     let (got, end) = fetch_whole(&lying, &body).await;
     assert!(end.is_err() && got.len() < body.len(), "{} bytes, {end:?}", got.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_a_fill_that_failed_are_not_trusted_by_the_next() {
+    for source in [Source::Peer, Source::Upstream] {
+        let (pull, body) = (pull(), content(100));
+        let nodes = pull.nodes_for(&body);
+        let flawed = Script {
+            flips: Some(5),
+            checks: true,
+            ..Script::new(&body, source)
+        };
+        pull.serve(nodes[0], flawed);
+        pull.serve(nodes[1], Script::new(&body, Source::Local));
+        let (got, end) = fetch_whole(&pull, &body).await;
+        assert!(
+            end.is_err() && got.len() < body.len(),
+            "{source:?}: {} bytes",
+            got.len()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_copy_that_goes_on_as_a_fill_is_proved_from_the_start() {
+    let (pull, body) = (pull(), content(100));
+    let nodes = pull.nodes_for(&body);
+    let dying = Script {
+        breaks: Some((55, Break::Error)),
+        ..Script::new(&body, Source::Local)
+    };
+    pull.serve(nodes[0], dying);
+    pull.serve(nodes[1], Script::new(&body, Source::Upstream));
+    assert_eq!(fetch_whole(&pull, &body).await, (body, Ok(())));
+    let asked = pull.supply.asked();
+    assert_eq!(asked[1..], [(nodes[1], from(55)), (nodes[1], Part::WHOLE)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,13 +386,15 @@ proptest! {
             let suppliers: Vec<_> = pull.nodes_for(&body).into_iter().chain([Supplier::Upstream]).collect();
             for ((supplier, script), flip) in suppliers.iter().zip(&scripts).zip(&flips) {
                 let Some((tells_size, ignores_ranges, frame_bytes, breaks, source)) = *script else { continue };
-                // Cache nodes behind an authenticated link send what they checked.
-                let flips = flip.filter(|at| *at < length && !pull.supply.trusts(*supplier));
                 let body = body.clone();
                 let source = if *supplier == Supplier::Upstream { Source::Upstream } else { source };
+                // A cache node behind an authenticated link checks stored chunks before they leave, and a fill as a
+                // whole before its last bytes do.
+                let checks = pull.supply.trusts(*supplier);
+                let flips = flip.filter(|at| *at < length && !(checks && source == Source::Local));
                 // A trusted node frames its answers, so a clean end is never an early one.
                 let tells_size = tells_size || breaks.is_some_and(|(_, how)| how == Break::End);
-                pull.serve(*supplier, Script { body, source, tells_size, ignores_ranges, frame_bytes, breaks, flips });
+                pull.serve(*supplier, Script { body, source, tells_size, ignores_ranges, frame_bytes, breaks, flips, checks });
             }
             match fetch(&pull, &body, None, Patience::AsLongAsItTakes).await {
                 Ok((got, Ok(()))) => prop_assert_eq!(got, body),
