@@ -86,6 +86,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
         let joiner = self.joiner();
         let identity = self.identity.clone();
         let store = Arc::clone(&self.identities);
+        let service = self.service.clone();
         let started = self.start(member).await?;
         if member.is_founding {
             found(&started, &joiner).await?;
@@ -101,6 +102,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
         } else {
             joiner.be_admitted(&started.handle).await?;
         }
+        service.admit();
         started.record_boot(&joiner);
         Ok(started.handle)
     }

@@ -35,6 +35,7 @@ struct Slot {
 struct State {
     member: Option<Member>,
     handle: Option<MetaHandle>,
+    admits: bool,
 }
 
 impl RaftService {
@@ -62,6 +63,11 @@ impl RaftService {
     /// From now on the node takes part; `None`: not any more.
     pub(crate) fn set_handle(&self, handle: Option<MetaHandle>) {
         self.slot.state.write().unwrap_or_else(PoisonError::into_inner).handle = handle;
+    }
+
+    /// From now on the node lets others in. A founder does only after it has registered itself, as the first.
+    pub(crate) fn admit(&self) {
+        self.slot.state.write().unwrap_or_else(PoisonError::into_inner).admits = true;
     }
 
     fn state(&self) -> State {
@@ -216,6 +222,9 @@ impl Raft for RaftService {
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
         let handle = self.handle()?;
+        if !self.state().admits {
+            return Err(Failure::Unavailable.status("this node is not ready to let others in"));
+        }
         let request = request.into_inner();
         let result = match request.node_id {
             0 => pb::join_response::Result::Joined(allocate(&handle, request).await?),
