@@ -88,7 +88,12 @@ impl ChunkSum {
 
     /// Whether `bytes` are those of the chunk.
     pub(super) fn holds(&self, bytes: &[u8]) -> bool {
-        bytes.len() == self.length && crc32c::crc32c(bytes) == self.crc
+        bytes.len() == self.length && self.is(crc32c::crc32c(bytes))
+    }
+
+    /// Whether a CRC-32C taken over exactly [`length`](Self::length) bytes is that of the chunk.
+    pub(super) fn is(&self, crc: u32) -> bool {
+        crc == self.crc
     }
 }
 

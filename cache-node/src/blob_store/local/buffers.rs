@@ -15,34 +15,41 @@ pub(super) struct Buffers {
     kept: Mutex<Vec<Box<[u8]>>>,
 }
 
-/// A buffer on loan.
-struct Loan {
+/// A buffer on loan, and how much of it is used.
+pub(super) struct Loan {
     pool: Arc<Buffers>,
     buffer: Box<[u8]>,
     length: usize,
 }
 
 impl Buffers {
-    /// Fills a buffer's first `length` bytes and shares them; the buffer comes back when the last share is dropped.
-    pub(super) fn fill<E>(
-        self: &Arc<Self>,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Bytes, E> {
+    /// Lends a buffer of `length` bytes, at most one chunk. What is in it is old.
+    pub(super) fn lend(self: &Arc<Self>, length: usize) -> Loan {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut loan = Loan {
+        Loan {
             pool: Arc::clone(self),
             buffer: kept.unwrap_or_else(|| vec![0; CHUNK_BYTES as usize].into_boxed_slice()),
             length,
-        };
-        fill(&mut loan.buffer[..length])?;
-        Ok(Bytes::from_owner(loan))
+        }
+    }
+}
+
+impl Loan {
+    /// Shares the bytes; the buffer comes back when the last share is dropped.
+    pub(super) fn share(self) -> Bytes {
+        Bytes::from_owner(self)
     }
 }
 
 impl AsRef<[u8]> for Loan {
     fn as_ref(&self) -> &[u8] {
         &self.buffer[..self.length]
+    }
+}
+
+impl AsMut<[u8]> for Loan {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.length]
     }
 }
 
