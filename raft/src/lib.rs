@@ -4,6 +4,8 @@
 //! node is empty, and a [`Formation`], which founds or joins a cluster, or returns to it, and ends in a [`MetaHandle`].
 //! No type of openraft leaves this crate.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests own their tasks"))]
+
 mod codec;
 mod config;
 mod connect;

@@ -5,6 +5,8 @@
 //! followers that keep up never touches the disk.
 
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt::Debug;
@@ -95,10 +97,9 @@ impl<IO: LogIo> LogStore<IO> {
             return Ok(in_memory);
         }
         let shared = Arc::clone(&self.shared);
-        let range = on_disk.clone();
-        let mut entries = offload::<IO, _>(move || shared.read_disk(range, bytes_max)).await?;
-        // The disk part may have been cut short by its size; what follows in memory would leave a gap.
-        if entries.last().is_none_or(|last| last.log_id.index + 1 == on_disk.end) {
+        let mut entries = offload::<IO, _>(move || shared.read_disk(on_disk, bytes_max)).await?;
+        // A part of bounded size ends where the disk's does: it may have been cut short, and is large enough.
+        if bytes_max == usize::MAX || entries.is_empty() {
             entries.append(&mut in_memory);
         }
         Ok(entries)

@@ -40,7 +40,7 @@ pub struct RaftStatus {
     pub committed: u64,
     /// Index up to which it has applied entries.
     pub applied: u64,
-    /// Who votes.
+    /// Who votes. While the set of voters changes: who did and will.
     pub voters: BTreeSet<NodeId>,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,

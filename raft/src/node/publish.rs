@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::runtime::Runtime;
 use crate::state_store::StateStore;
 use crate::status::{RaftStatus, Role};
-use crate::types::TypeConfig;
+use crate::types::{StoredMembership, TypeConfig};
 
 /// How often time alone can change the status: contact that is no longer recent.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
 
     pub(crate) fn status(&self, metrics: &RaftMetrics<TypeConfig<RT>>) -> RaftStatus {
         let membership = &metrics.membership_config;
-        let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId::new).collect();
+        let voters = voters(membership);
         let members: std::collections::BTreeMap<NodeId, _> = membership
             .nodes()
             .map(|(id, info)| (NodeId::new(*id), info.clone()))
@@ -67,8 +67,8 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
             last_log_index: index(metrics.last_log_index),
             committed: index(metrics.local_committed.map(|log_id| log_id.index)),
             applied: index(metrics.last_applied.map(|log_id| log_id.index)),
-            learners: members.keys().filter(|id| !voters.contains(id)).copied().collect(),
-            has_quorum: self.has_quorum(metrics, &voters),
+            learners: membership.membership().learner_ids().map(NodeId::new).collect(),
+            has_quorum: self.has_quorum(metrics),
             matched: matched
                 .filter_map(|(id, log_id)| Some((NodeId::new(*id), log_id.as_ref()?.index)))
                 .collect(),
@@ -77,16 +77,24 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
         }
     }
 
-    fn has_quorum(&self, metrics: &RaftMetrics<TypeConfig<RT>>, voters: &BTreeSet<NodeId>) -> bool {
+    fn has_quorum(&self, metrics: &RaftMetrics<TypeConfig<RT>>) -> bool {
         if metrics.state != ServerState::Leader {
             return metrics.current_leader.is_some() && self.contact.is_within(self.contact_max);
         }
-        let only_voter = voters.len() == 1 && voters.contains(&self.member.node);
+        let only_voter = metrics.membership_config.voter_ids().eq([self.member.node.get()]);
         only_voter
             || metrics
                 .last_quorum_acked
                 .is_some_and(|at| at.elapsed() <= self.contact_max)
     }
+}
+
+/// Who votes in every configuration: while one set of voters replaces another, neither counts as formed.
+fn voters(membership: &StoredMembership) -> BTreeSet<NodeId> {
+    let mut configs = membership.get_joint_config().iter().cloned();
+    let first = configs.next().unwrap_or_default();
+    let in_all = configs.fold(first, |in_all, config| &in_all & &config);
+    in_all.into_iter().map(NodeId::new).collect()
 }
 
 fn role<RT: Runtime>(metrics: &RaftMetrics<TypeConfig<RT>>) -> Role {

@@ -17,11 +17,11 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for several elections on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What survives a node.
 #[derive(Clone)]
-pub enum Disk {
+pub(crate) enum Disk {
     Memory {
         identity: MemoryIdentity,
         log: MemoryLog,
@@ -32,7 +32,7 @@ pub enum Disk {
 }
 
 impl Disk {
-    pub fn memory() -> Self {
+    pub(crate) fn memory() -> Self {
         Disk::Memory {
             identity: MemoryIdentity::default(),
             log: MemoryLog::new(),
@@ -41,21 +41,21 @@ impl Disk {
     }
 
     #[cfg(feature = "rocksdb")]
-    pub fn directory() -> Self {
+    pub(crate) fn directory() -> Self {
         Disk::Directory(Arc::new(tempfile::tempdir().unwrap()))
     }
 }
 
 /// A place for a node: its address, its disk, and what runs there.
-pub struct Place {
-    pub config: Config,
-    pub disk: Disk,
-    pub fatal: Observed,
-    pub running: Option<Running>,
+pub(crate) struct Place {
+    pub(crate) config: Config,
+    pub(crate) disk: Disk,
+    pub(crate) fatal: Observed,
+    pub(crate) running: Option<Running>,
 }
 
-pub struct Running {
-    pub handle: MetaHandle,
+pub(crate) struct Running {
+    pub(crate) handle: MetaHandle,
     tasks: TaskSet,
     server: JoinHandle<()>,
 }
@@ -65,7 +65,7 @@ async fn free_address() -> SocketAddr {
 }
 
 /// Places for `n` nodes that know each other.
-pub async fn places(n: u32, disk: impl Fn() -> Disk) -> Vec<Place> {
+pub(crate) async fn places(n: u32, disk: impl Fn() -> Disk) -> Vec<Place> {
     // RUST_LOG says what a failing test is about.
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -126,7 +126,7 @@ impl Place {
     }
 
     /// Starts the node and waits until it is a member.
-    pub async fn start(&mut self) -> Result<(), FormationError> {
+    pub(crate) async fn start(&mut self) -> Result<(), FormationError> {
         let tasks = TaskSet::new(CancellationToken::new(), |ended| panic!("{ended}"));
         let Opened { service, formation } = self.open(&tasks);
         let listener = TcpListener::bind(&self.config.addresses.grpc).await.unwrap();
@@ -146,12 +146,12 @@ impl Place {
         }
     }
 
-    pub fn handle(&self) -> &MetaHandle {
+    pub(crate) fn handle(&self) -> &MetaHandle {
         &self.running.as_ref().expect("the node runs").handle
     }
 
     /// Ends the node without giving anything over, and waits until its disk is closed.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         let Some(Running { handle, tasks, server }) = self.running.take() else {
             return;
         };
@@ -162,7 +162,7 @@ impl Place {
         server.await.unwrap();
     }
 
-    pub async fn wait_until(&self, what: &str, condition: impl Fn(&RaftStatus) -> bool) {
+    pub(crate) async fn wait_until(&self, what: &str, condition: impl Fn(&RaftStatus) -> bool) {
         let mut status = self.handle().status();
         let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| condition(status))).await;
         assert!(waited.is_ok(), "not within {PATIENCE:?}: {what}: {:?}", self.handle());
@@ -170,7 +170,7 @@ impl Place {
 }
 
 /// Starts all nodes at once and waits until they have formed.
-pub async fn start_all(places: &mut [Place]) {
+pub(crate) async fn start_all(places: &mut [Place]) {
     let started = futures::future::join_all(places.iter_mut().map(Place::start)).await;
     started.into_iter().for_each(|result| result.unwrap());
     let expected = places[0].config.voters_expected();
@@ -184,7 +184,7 @@ pub async fn start_all(places: &mut [Place]) {
 }
 
 /// Index of the place whose node leads.
-pub async fn leader(places: &[Place]) -> usize {
+pub(crate) async fn leader(places: &[Place]) -> usize {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
             for (at, place) in places.iter().enumerate() {
@@ -200,7 +200,7 @@ pub async fn leader(places: &[Place]) -> usize {
 }
 
 /// A write that can be told from others: the layout's version grows by one.
-pub async fn write_layout(handle: &MetaHandle) -> u64 {
+pub(crate) async fn write_layout(handle: &MetaHandle) -> u64 {
     let view = handle.local();
     let mut expected_version = meta::view::layout(&view).unwrap().version;
     loop {
@@ -218,12 +218,12 @@ pub async fn write_layout(handle: &MetaHandle) -> u64 {
     }
 }
 
-pub fn layout_version(handle: &MetaHandle) -> u64 {
+pub(crate) fn layout_version(handle: &MetaHandle) -> u64 {
     meta::view::layout(&handle.local()).unwrap().version
 }
 
 /// Waits until all running nodes have applied as much, and compares their state.
-pub async fn assert_same_state(places: &[Place]) {
+pub(crate) async fn assert_same_state(places: &[Place]) {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
             let running = places.iter().filter_map(|place| place.running.as_ref());
@@ -243,7 +243,7 @@ pub async fn assert_same_state(places: &[Place]) {
 }
 
 /// A log that is cut short often.
-pub fn short_log() -> Retention {
+pub(crate) fn short_log() -> Retention {
     Retention {
         snapshot_entries: 20,
         kept_entries: 5,
