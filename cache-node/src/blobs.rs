@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use daemon::runtime::one_line;
 use daemon::task::TaskSet;
-use distribution::{BlobAnswer, Notes, Source};
+use distribution::{BlobAnswer, Notes, Source, UnreadBlob};
 use futures::TryStreamExt;
 use lru::LruCache;
 use meta::{Command, Gen, Link, view};
@@ -40,6 +40,8 @@ pub use sources::UPSTREAM;
 const PROVEN_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 /// How long a source may take to confirm that a repository has a blob that is here for another one.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a source may take to tell a blob's length; a direct question may take as long.
+const STAT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What [`Blobs`] works with.
 pub struct BlobParts {
@@ -125,6 +127,41 @@ impl Blobs {
             size,
             notes,
             reader: Box::new(FillAnswer::new(fill)),
+        })
+    }
+
+    /// Says what there is to say of a blob, without fetching it.
+    ///
+    /// # Errors
+    /// As [`Blobs::answer`].
+    pub async fn stat(&self, repository: &Repository, digest: &Digest, asked: Asked) -> Result<BlobAnswer, PullError> {
+        let in_flight = self
+            .parts
+            .fills
+            .status()
+            .into_iter()
+            .find(|fill| fill.digest == *digest);
+        let here = self.find(digest).await.map(|stat| stat.size_bytes);
+        let known = here.or(in_flight.and_then(|fill| fill.total_bytes));
+        let (size, source) = match known {
+            Some(size) => {
+                if asked.is_from_client_side() {
+                    self.confirm(repository, digest).await?;
+                }
+                (Some(size), Source::Local)
+            }
+            None if !asked.may_ask_source() => return Err(PullError::NotFound),
+            None => {
+                let head = self.parts.sources.head_blob(repository, digest, STAT_PATIENCE).await?;
+                (head.size_bytes, Source::Upstream)
+            }
+        };
+        let (notes, reader) = (Notes::from_source(source), Box::new(UnreadBlob));
+        Ok(BlobAnswer {
+            digest: digest.clone(),
+            size,
+            notes,
+            reader,
         })
     }
 
@@ -287,7 +324,7 @@ impl Blobs {
         }
         self.parts
             .sources
-            .has_blob(repository, digest, CONFIRM_PATIENCE)
+            .head_blob(repository, digest, CONFIRM_PATIENCE)
             .await?;
         let proof = (repository.clone(), digest.clone());
         self.proven

@@ -107,7 +107,11 @@ impl distribution::Registry for Registry {
         let asked = Asked::from(&query.context);
         let answer = async {
             let repository = self.repository(&query.name, &query.context)?;
-            self.blobs.answer(&repository, &query.digest, asked).await
+            if query.head {
+                self.blobs.stat(&repository, &query.digest, asked).await
+            } else {
+                self.blobs.answer(&repository, &query.digest, asked).await
+            }
         };
         within_patience(asked, answer)
             .await

@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemon::task::TaskSet;
 use oci::{Digest, ManifestReference, RawManifest, Repository, SourceHost, Tag};
 use tokio::time::{Instant, timeout};
-use upstream::{ManifestHead, RegistryClient, UpstreamError};
+use upstream::{BlobHead, ManifestHead, RegistryClient, UpstreamError};
 
 use crate::coalesce::Coalescer;
 use crate::freshness::ANSWER_SHARED_FOR;
@@ -32,7 +32,7 @@ pub struct Sources {
     health: Arc<Mutex<SourceHealth>>,
     heads: Coalescer<(Repository, Tag), HeadResult>,
     manifests: Coalescer<(Repository, Digest), ManifestResult>,
-    blobs: Coalescer<(Repository, Digest), Result<(), UpstreamError>>,
+    blobs: Coalescer<(Repository, Digest), Result<BlobHead, UpstreamError>>,
 }
 
 impl Sources {
@@ -136,22 +136,23 @@ impl Sources {
         }
     }
 
-    /// Asks whether `repository` itself has the blob, which proves that whoever may read the one may read the other.
+    /// Asks `repository` itself for a blob, without its bytes: an answer proves that whoever may read the one may read
+    /// the other.
     ///
     /// # Errors
     /// What the source answered, or [`PullError::Timeout`] after `patience`.
-    pub async fn has_blob(
+    pub async fn head_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
         patience: Duration,
-    ) -> Result<(), PullError> {
+    ) -> Result<BlobHead, PullError> {
         let (client, health) = (self.client.clone(), Arc::clone(&self.health));
         let key = (repository.clone(), digest.clone());
         let (repository, digest) = (repository.clone(), digest.clone());
         let host = repository.host.clone();
         let fetch = async move {
-            let answer = client.head_blob(&repository, &digest).await.map(drop);
+            let answer = client.head_blob(&repository, &digest).await;
             record(&health, &repository.host, answer.as_ref().err());
             answer
         };

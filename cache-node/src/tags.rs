@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use distribution::{CacheIndex, Source, Warning};
-use meta::{Candidate, Command, SetCandidate, TagCheck, TagChecked, TagRecord, view};
+use meta::{Candidate, Command, TagCheck, TagChecked, TagRecord, view};
 use oci::{Digest, ManifestReference, RawManifest, Repository, Tag};
 use raft::MetaHandle;
 use tokio::time::{Instant, timeout_at};
@@ -286,13 +286,6 @@ impl Tags {
                 upstream_etag: head.etag.clone(),
             };
             self.parts.manifests.learned(repository, raw, Some(of));
-            self.parts.recorder.record(Command::SetCandidate(SetCandidate {
-                repository: repository.clone(),
-                tag: tag.clone(),
-                digest: raw.digest().clone(),
-                upstream_etag: head.etag.clone(),
-                expected_serving: serving.cloned(),
-            }));
         }
         self.parts.completion.promote_when_whole(repository, tag, raw.digest());
     }

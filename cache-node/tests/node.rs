@@ -1,0 +1,313 @@
+//! One cache node in this process, over a source registry that misbehaves on demand: what a client of its port sees.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use cache_node::{Config, start};
+use daemon::readiness::Readiness;
+use daemon::shutdown::Shutdown;
+use daemon::telemetry::Metrics;
+use http::{Method, StatusCode};
+use testkit::{FakeRegistry, Fault, Image, On, Pull, Stage, eventually, image};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const SOON: Duration = Duration::from_secs(20);
+const STALE: &str = "110";
+
+struct Node {
+    url: String,
+    admin: String,
+    shutdown: Shutdown,
+    _data: tempfile::TempDir,
+}
+
+impl Node {
+    async fn start(source: &FakeRegistry, settings: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let ports: Vec<TcpListener> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let port = |n: usize| ports[n].local_addr().unwrap().to_string();
+        let (client, registry, grpc, admin) = (port(0), port(1), port(2), port(3));
+        let text = format!(
+            r#"
+            ordinal = 0
+            data_dir = "{data}"
+            copies = 1
+            allow_genesis = true
+            listen = {{ client = "{client}", registry = "{registry}", grpc = "{grpc}", admin = "{admin}" }}
+            peers = [{{ ordinal = 0, grpc = "http://{grpc}", registry = "http://{registry}" }}]
+            upstream.hosts."source.example" = {{ url = "{url}" }}
+            {settings}
+            "#,
+            data = data.path().display(),
+            url = source.url(),
+        );
+        drop(ports);
+        let file = data.path().join("node.toml");
+        std::fs::write(&file, text).unwrap();
+        let shutdown = Shutdown::new();
+        let readiness = Readiness::new(&shutdown);
+        let config = Config::load(&file).unwrap();
+        start(config, Metrics::install().unwrap(), &shutdown, &readiness)
+            .await
+            .unwrap();
+        tokio::time::timeout(SOON, readiness.ready())
+            .await
+            .expect("the node is ready soon");
+        Self {
+            url: format!("http://{client}"),
+            admin,
+            shutdown,
+            _data: data,
+        }
+    }
+
+    fn pull(&self, image: &Image, reference: impl ToString) -> Pull {
+        Pull::new(&self.url, &format!("source.example/{}", image.repository()), reference).within(SOON)
+    }
+
+    async fn cache(&self, image: &Image) {
+        self.pull(image, image.tag())
+            .run()
+            .await
+            .expect("a pull from a source that is well");
+        let name = format!("source.example/{}:{}", image.repository(), image.tag());
+        eventually(SOON, "the image is complete", || async {
+            let images: serde_json::Value = self.report("/images").await;
+            let listed = images["images"].as_array()?.iter();
+            let named = |entry: &serde_json::Value| {
+                format!(
+                    "{}:{}",
+                    entry["repository"].as_str().unwrap(),
+                    entry["tag"].as_str().unwrap()
+                ) == name
+            };
+            let mut found = listed.filter(|entry| named(entry));
+            found
+                .any(|entry| entry["complete"] == true && entry["digest"] == image.root().as_str())
+                .then_some(())
+        })
+        .await;
+    }
+
+    async fn report(&self, path: &str) -> serde_json::Value {
+        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shutdown.abort();
+    }
+}
+
+fn hello(tag: &str, seed: u64) -> Image {
+    image("team/hello")
+        .tag(tag)
+        .platform("linux/amd64")
+        .random_layer(300_000, seed)
+        .index()
+        .build()
+}
+
+/// An answer of a source serves everyone who asks within a second.
+async fn let_shared_answers_expire() {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+}
+
+fn is_stale(pulled: &testkit::Pulled) -> bool {
+    pulled.answers.iter().any(|answer| {
+        answer
+            .warning
+            .as_deref()
+            .is_some_and(|warning| warning.starts_with(STALE))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pulled_once_is_served_without_its_source() {
+    let mut source = FakeRegistry::start().await;
+    let image = hello("1", 1);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    source.stop().await;
+    eventually(
+        SOON,
+        "a whole pull that says that nobody could check the tag",
+        || async {
+            let pulled = node.pull(&image, "1").run().await.unwrap();
+            assert_eq!(pulled.root.as_ref(), Some(image.root()));
+            is_stale(&pulled).then_some(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_with_the_source_the_cached_tag_comes_within_two_seconds() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 2);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let faults = [
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Reset(Stage::Headers),
+        Fault::Hang(Stage::Headers),
+    ];
+    for fault in faults {
+        let_shared_answers_expire().await;
+        let held = source.fault(On::everything(), fault.clone());
+        let begun = Instant::now();
+        let manifest = node.pull(&image, "1").manifest().await.unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_millis(2500),
+            "{fault:?} took {:?}",
+            begun.elapsed()
+        );
+        assert_eq!(manifest.digest(), image.root(), "{fault:?}");
+        held.lift();
+    }
+    let begun = Instant::now();
+    node.pull(&image, "1").manifest().await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_millis(500),
+        "a source known to be down is not waited for"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moved_is_seen_at_the_next_pull() {
+    let source = FakeRegistry::start().await;
+    let (old, new) = (hello("1", 3), hello("1", 4));
+    source.push(&old);
+    let node = Node::start(&source, "").await;
+    node.cache(&old).await;
+    source.push(&new);
+    let_shared_answers_expire().await;
+    let pulled = node.pull(&new, "1").run().await.unwrap();
+    assert_eq!(pulled.root.as_ref(), Some(new.root()));
+    assert!(!is_stale(&pulled));
+    node.cache(&new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_image_is_served_whole_when_the_source_dies_halfway_through_the_new_one() {
+    let mut source = FakeRegistry::start().await;
+    let (old, new) = (hello("1", 5), hello("1", 6));
+    source.push(&old);
+    let node = Node::start(&source, "").await;
+    node.cache(&old).await;
+    source.push(&new);
+    let (layer, _) = new.largest_blob();
+    let held = source.fault(On::blob(layer), Fault::Hang(Stage::Body { after_bytes: 100_000 }));
+    let_shared_answers_expire().await;
+    let half = node.pull(&new, "1").within(Duration::from_secs(2)).run().await;
+    assert!(half.is_err(), "the new image cannot be had whole: {half:?}");
+    source.stop().await;
+    held.lift();
+    let pulled = node.pull(&old, "1").run().await.unwrap();
+    assert_eq!(pulled.root.as_ref(), Some(old.root()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_never_asks_the_source_no_more() {
+    let source = FakeRegistry::start().await;
+    let (old, new) = (hello("1", 7), hello("1", 8));
+    source.push(&old);
+    let node = Node::start(&source, "freshness.default = \"never\"").await;
+    node.cache(&old).await;
+    source.push(&new);
+    source.forget_requests();
+    let pulled = node.pull(&old, "1").run().await.unwrap();
+    assert_eq!(pulled.root.as_ref(), Some(old.root()));
+    assert_eq!(source.count(&On::everything()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_pulls_of_a_tag_at_once_are_one_question() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 9);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let_shared_answers_expire().await;
+    source.forget_requests();
+    let pulls = (0..100).map(|_| async { node.pull(&image, "1").manifest().await.unwrap() });
+    futures::future::join_all(pulls).await;
+    assert_eq!(source.count(&On::manifests().method(Method::HEAD)), 1);
+    assert_eq!(source.count(&On::manifests().method(Method::GET)), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_gives_out_only_what_its_own_source_has() {
+    let source = FakeRegistry::start().await;
+    let secret = image("team/secret")
+        .tag("1")
+        .platform("linux/amd64")
+        .random_layer(50_000, 10)
+        .build();
+    source.push(&secret);
+    source.push(&hello("1", 11));
+    let node = Node::start(&source, "").await;
+    node.cache(&secret).await;
+    let (layer, _) = secret.largest_blob();
+    let other = Pull::new(&node.url, "source.example/team/hello", "1").within(SOON);
+    let refused = other.blob(layer).await.unwrap_err();
+    assert_eq!(refused.status(), Some(StatusCode::NOT_FOUND), "{refused}");
+    assert!(node.pull(&secret, "1").blob(layer).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_next_host_gets_a_miss_instead_of_a_wait() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 12);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    let _held = source.fault(On::everything(), Fault::Hang(Stage::Headers));
+    let begun = Instant::now();
+    let mirror = Pull::new(&node.url, "team/hello", "1")
+        .ns("source.example")
+        .within(SOON);
+    let missed = mirror.manifest().await.unwrap_err();
+    assert_eq!(missed.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{missed}");
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_millis(2500) && took < Duration::from_millis(4500),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_cached_only_of_what_lies_on_the_disk() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 13);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let explained = node.report("/explain?image=source.example/team/hello:1").await;
+    let child = explained["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|manifest| manifest["is_index"] == false)
+        .unwrap();
+    for blob in child["blobs"].as_array().unwrap() {
+        assert_eq!(
+            (&blob["here"], blob["source"].as_str()),
+            (&true.into(), Some("upstream")),
+            "{blob}"
+        );
+    }
+}
