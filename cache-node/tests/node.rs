@@ -1,5 +1,7 @@
 //! One cache node in this process, over a source registry that misbehaves on demand: what a client of its port sees.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error is to stop there")]
+
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
