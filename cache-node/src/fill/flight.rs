@@ -2,25 +2,26 @@
 //!
 //! Whoever changes it does so under one short lock and then wakes who waits; nothing here waits itself.
 
-use std::collections::{BTreeMap, VecDeque};
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use oci::Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::state::{Phase, Position, State, UNSTORED_WINDOW_BYTES};
 use super::error::FillError;
 use super::window::Window;
 use super::{FillPlan, FillStatus};
 use crate::blob_store::BlobReader;
 
-/// Bytes at the end of a blob that no reader gets before the digest has been verified.
-pub(super) const TAIL_BYTES: u64 = 64 << 10;
-/// Newest bytes kept in memory while the blob is being stored; what is older is read from the store.
-const WINDOW_BYTES: u64 = 2 << 20;
-/// The same while the blob cannot be stored, so that readers of different speed have some play.
-const UNSTORED_WINDOW_BYTES: u64 = 8 << 20;
+pub(super) use self::state::Given;
+#[cfg(test)]
+pub(super) use self::state::TAIL_BYTES;
+
 /// Plans of other repositories that wait for the first one to fail. More than a few would only repeat it.
 const PLANS_MAX: usize = 8;
 
@@ -33,51 +34,6 @@ pub(super) struct Flight {
     readers_changed: watch::Sender<()>,
 }
 
-struct State {
-    total: Option<u64>,
-    window: Window,
-    /// What of the blob can be read from the store, while and after it is written.
-    stored: Option<Arc<dyn BlobReader>>,
-    /// Bytes go into the store; `window` need only hold what is not readable there.
-    storing: bool,
-    phase: Phase,
-    failures: Vec<(String, FillError)>,
-    readers: BTreeMap<u64, Position>,
-    n_readers_ever: u64,
-    plans: VecDeque<FillPlan>,
-    origins: Vec<String>,
-    origin: String,
-    source: String,
-}
-
-enum Phase {
-    /// Bytes arrive.
-    Receiving,
-    /// No plan is left and the end is near: nobody may join any more.
-    Closing,
-    Verified,
-    Failed {
-        error: FillError,
-        at: Instant,
-    },
-}
-
-#[derive(Clone, Copy)]
-struct Position {
-    next: u64,
-    lagged: bool,
-}
-
-/// What a reader gets at its position.
-pub(super) enum Given {
-    Bytes(Bytes),
-    /// Read this far from the store.
-    Stored(Arc<dyn BlobReader>, u64),
-    /// Nothing yet.
-    Wait,
-    End,
-}
-
 /// Whether more bytes fit, where readers set the pace.
 pub(super) enum Room {
     Free,
@@ -87,24 +43,10 @@ pub(super) enum Room {
 
 impl Flight {
     pub(super) fn new(digest: Digest, plan: FillPlan) -> Self {
-        let state = State {
-            total: None,
-            window: Window::default(),
-            stored: None,
-            storing: true,
-            phase: Phase::Receiving,
-            failures: Vec::new(),
-            readers: BTreeMap::new(),
-            n_readers_ever: 0,
-            origins: vec![plan.origin.clone()],
-            plans: VecDeque::from([plan]),
-            origin: String::new(),
-            source: String::new(),
-        };
         Self {
             digest,
             started: Instant::now(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(plan)),
             changed: watch::Sender::new(()),
             readers_changed: watch::Sender::new(()),
         }
@@ -133,7 +75,7 @@ impl Flight {
 impl Flight {
     /// Registers a reader at the first byte, and keeps its plan in case the others fail. Gives the plan back if this
     /// fill cannot serve it.
-    pub(super) fn join(&self, plan: FillPlan, not_found_kept_for: std::time::Duration) -> Result<u64, FillPlan> {
+    pub(super) fn join(&self, plan: FillPlan, not_found_kept_for: Duration) -> Result<u64, FillPlan> {
         let mut state = self.lock();
         let joinable = match &state.phase {
             Phase::Receiving | Phase::Verified => state.reaches_back_to(0),
@@ -354,81 +296,5 @@ impl Flight {
             return Err(FillError::Lagged);
         }
         state.give(at, end)
-    }
-}
-
-impl State {
-    fn add_reader(&mut self) -> u64 {
-        let id = self.n_readers_ever;
-        self.n_readers_ever += 1;
-        self.readers.insert(id, Position { next: 0, lagged: false });
-        id
-    }
-
-    /// How many bytes readers of the whole blob may have.
-    fn shown_bytes(&self) -> u64 {
-        let received = self.window.end();
-        match (&self.phase, self.total) {
-            (Phase::Verified, total) => total.unwrap_or(received),
-            (_, Some(total)) => received.min(total.saturating_sub(TAIL_BYTES)),
-            (_, None) => received.saturating_sub(TAIL_BYTES),
-        }
-    }
-
-    fn give(&self, at: u64, end: Option<u64>) -> Result<Given, FillError> {
-        let verified = matches!(self.phase, Phase::Verified);
-        let shown = self.shown_bytes();
-        if verified && at > shown {
-            return Err(FillError::OutOfRange { size_bytes: shown });
-        }
-        if (verified && at == shown) || Some(at) == end {
-            return Ok(Given::End);
-        }
-        // No answer is complete before the digest is verified, an answer of a part neither.
-        let end = end.map_or(shown, |end| if verified { end } else { end - 1 });
-        let limit = shown.min(end);
-        if at >= limit {
-            return Ok(Given::Wait);
-        }
-        if let Some(bytes) = self.window.get(at, limit) {
-            return Ok(Given::Bytes(bytes));
-        }
-        match &self.stored {
-            Some(stored) if at < stored.readable_bytes() => {
-                Ok(Given::Stored(Arc::clone(stored), limit.min(stored.readable_bytes())))
-            }
-            _ => Err(FillError::Lagged),
-        }
-    }
-
-    fn readable_from_store(&self) -> u64 {
-        self.stored.as_ref().map_or(0, |stored| stored.readable_bytes())
-    }
-
-    fn reaches_back_to(&self, at: u64) -> bool {
-        at >= self.window.start() || self.readable_from_store() >= self.window.start()
-    }
-
-    fn trim(&mut self) {
-        let (window_bytes, needed_from) = if self.storing {
-            (WINDOW_BYTES, self.readable_from_store())
-        } else {
-            let next = self.readers.values().filter(|reader| !reader.lagged);
-            let slowest = next.map(|reader| reader.next).min().unwrap_or(u64::MAX);
-            (UNSTORED_WINDOW_BYTES, slowest.max(self.readable_from_store()))
-        };
-        self.window.shrink(window_bytes, needed_from);
-    }
-
-    fn says_not_found(&self, origin: &str) -> bool {
-        self.failures
-            .iter()
-            .any(|(of, error)| of == origin && error.is_not_found())
-    }
-
-    /// What a reader is told: what its own plan came to, if it was tried.
-    fn failure(&self, origin: &str, error: &FillError) -> FillError {
-        let own = self.failures.iter().rev().find(|(of, _)| of == origin);
-        own.map_or(error, |(_, own)| own).clone()
     }
 }

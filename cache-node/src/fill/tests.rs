@@ -13,6 +13,8 @@ use futures::future::join_all;
 use self::kit::{Kit, Script, Step, read_all, read_until_error};
 use super::flight::TAIL_BYTES;
 use super::*;
+use crate::blob_store::local::{LocalBlobStore, LocalOptions};
+use crate::blob_store::memory::MemoryBlobStore;
 use crate::blob_store::suite::{content, get, key_of, put};
 
 const MIB: usize = 1 << 20;
@@ -152,7 +154,7 @@ async fn a_start_beyond_the_end_is_an_error() {
 async fn status_tells_how_far_a_fill_is() {
     let kit = Kit::new();
     let content = content(MIB);
-    let script = Script::of(&content).send(1000).sleep(60).rest().alive();
+    let script = Script::of(&content).send(1000).sleep(60).rest();
     let mut reader = kit.attach(&content, [script]).unwrap();
     reader.first_byte().await.unwrap();
     let status = kit.fills.status();
@@ -207,4 +209,32 @@ async fn a_panic_ends_the_fill_and_the_next_one_works() {
     assert!(matches!(error, FillError::Stopped), "{error}");
     let reader = kit.attach(&content, [Script::of(&content).rest()]).unwrap();
     assert!(read_all(reader.read(0, None)).await.unwrap() == content);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fill_into_files_serves_early_late_and_later_readers() {
+    let root = tempfile::TempDir::new().unwrap();
+    let store = LocalBlobStore::open(root.path(), LocalOptions::default())
+        .await
+        .unwrap();
+    let kit = Kit::over(
+        Arc::new(store.clone()),
+        MemoryBlobStore::default(),
+        FillLimits::default(),
+    );
+    let content = content(9 * MIB + 5);
+    let script = Script::of(&content).send(6 * MIB).sleep(10).rest();
+    let early = kit.attach(&content, [script.clone()]).unwrap();
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let late = kit.attach(&content, [script.clone()]).unwrap();
+        read_all(late.read(1, None)).await
+    };
+    let (early, late) = tokio::join!(read_all(early.read(0, None)), late);
+    assert!(early.unwrap() == content);
+    assert!(late.unwrap() == content[1..]);
+    let filled = kit.committed().await;
+    let stored = get(&store, &filled.blob.key, 0..content.len() as u64).await.unwrap();
+    assert!(stored == content);
+    assert_eq!(kit.opens().len(), 1);
 }

@@ -10,7 +10,6 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::blob_store::memory::MemoryBlobStore;
 
 /// Pieces a scripted source sends.
 const PIECE_BYTES: usize = 100_000;
@@ -79,11 +78,6 @@ impl Script {
 
     pub(super) fn total(mut self, total: Option<u64>) -> Self {
         self.total = total;
-        self
-    }
-
-    pub(super) fn alive(mut self) -> Self {
-        self.alive = true;
         self
     }
 

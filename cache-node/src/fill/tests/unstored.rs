@@ -1,7 +1,6 @@
 //! Fills of a node whose disk is full.
 
 use super::*;
-use crate::blob_store::memory::MemoryBlobStore;
 
 #[tokio::test(start_paused = true)]
 async fn disk_that_fills_up_midway_ends_the_storing_and_not_the_pull() {
