@@ -235,7 +235,17 @@ impl Raft for RaftService {
 }
 
 /// Has the log give an id to the node that asks.
+///
+/// The founder votes under the first id before the log knows it. Until the log has given it that id, nobody else may
+/// be given one: it would be the same.
 async fn allocate(handle: &MetaHandle, request: pb::JoinRequest) -> Result<pb::Joined, Status> {
+    let founder = meta::view::node(&handle.local(), meta::NodeId::FIRST);
+    if founder
+        .map_err(|error| Failure::Internal.status(error.to_string()))?
+        .is_none()
+    {
+        return Err(Failure::Unavailable.status("the founder is not registered here yet"));
+    }
     let nonce = request
         .nonce
         .parse()
