@@ -167,8 +167,9 @@ pub async fn start(
             Box::pin(parts.join(ledger, listeners.registry, listeners.client)).await
         };
         if let Some(Err(error)) = begun.run_until_cancelled(started).await {
-            tracing::error!(error = one_line(&error), "the node does not start");
-            stopping.begin(Cause::Requested("the node does not start"));
+            let reason = one_line(&error);
+            tracing::error!(error = reason, "the node does not start");
+            stopping.begin(Cause::Failed(reason));
         }
     });
     Ok(())

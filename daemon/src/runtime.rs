@@ -113,8 +113,8 @@ fn exit_code(result: &Result<Ended, Failure>) -> ExitCode {
         }
     };
     match &ended.cause {
-        Cause::TaskEnded(end) => {
-            eprintln!("error: {end}");
+        failed @ (Cause::TaskEnded(_) | Cause::Failed(_)) => {
+            eprintln!("error: {failed}");
             ExitCode::from(EXIT_FAILED)
         }
         _ if !ended.still_running.is_empty() => ExitCode::from(EXIT_FAILED),
@@ -142,6 +142,12 @@ mod tests {
     fn lost_critical_task_is_failure() {
         let end = TaskEnded::Returned { name: "raft" };
         let code = exit_code(&ended(Cause::TaskEnded(end)));
+        assert_eq!(code, ExitCode::from(1));
+    }
+
+    #[test]
+    fn program_that_cannot_go_on_is_failure() {
+        let code = exit_code(&ended(Cause::Failed("not let into the cluster".to_owned())));
         assert_eq!(code, ExitCode::from(1));
     }
 

@@ -47,6 +47,9 @@ pub enum Cause {
     /// The program had done what it was for, or was told to stop by its owner.
     #[error("{0}")]
     Requested(&'static str),
+    /// The program cannot go on, and why. The process ends as failed.
+    #[error("{0}")]
+    Failed(String),
     /// A task the process cannot do without is no longer there.
     #[error(transparent)]
     TaskEnded(#[from] TaskEnded),
