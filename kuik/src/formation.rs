@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::admin_client::{AskError, ask, readiness};
 use crate::cluster::{Cluster, ClusterError, node_name};
 use crate::console::Console;
+use crate::data_dir::DataDir;
 use crate::ready_file::Members;
 use crate::supervisor::{ChildState, Supervised};
-use crate::{child_log, data_dir::DataDir};
 
 /// Opening the stores after a crash and electing a leader take seconds; after this something is wrong.
 const FORMING_TIMEOUT: Duration = Duration::from_secs(120);
@@ -96,7 +96,7 @@ impl Children {
         self.all().find_map(|child| match child.state() {
             ChildState::Ended { reason } => Some(FormationError::ChildLost {
                 name: child.name.clone(),
-                reason: child_log::last_error(&child.log).unwrap_or(reason),
+                reason,
                 log: child.log.display().to_string(),
             }),
             ChildState::Starting | ChildState::Running { .. } | ChildState::Restarting { .. } => None,

@@ -182,9 +182,19 @@ impl Supervisor {
             () = self.keep_log_small() => return Life::Stopped,
         };
         match status {
-            Ok(status) => self.ended(describe(status, pid), status.code() != Some(EXIT_BAD_START)),
+            Ok(status) => self.ended(self.describe(status, pid), status.code() != Some(EXIT_BAD_START)),
             Err(error) => self.ended(format!("lost: {error}"), true),
         }
+    }
+
+    fn describe(&self, status: ExitStatus, pid: Pid) -> String {
+        let pid = pid.as_raw_pid();
+        let Some(code) = status.code() else {
+            return format!("process {pid} ended by {status}");
+        };
+        let why = child_log::last_error(&self.program.log).filter(|_error| code != 0);
+        let why = why.map(|error| format!(": {error}")).unwrap_or_default();
+        format!("process {pid} ended with code {code}{why}")
     }
 
     fn ended(&self, reason: String, may_restart: bool) -> Life {
@@ -231,14 +241,6 @@ impl Supervisor {
                     .note(&format!("{}: its log cannot be kept small: {error}", self.program.name));
             }
         }
-    }
-}
-
-fn describe(status: ExitStatus, pid: Pid) -> String {
-    let pid = pid.as_raw_pid();
-    match status.code() {
-        Some(code) => format!("process {pid} ended with code {code}"),
-        None => format!("process {pid} ended by {status}"),
     }
 }
 
