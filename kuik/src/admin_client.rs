@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AskError {
     /// Nothing that understands us answers there.
-    #[error("unreachable: {0}")]
+    #[error("{0}")]
     Unreachable(String),
     /// It answers, but not with what was asked for.
     #[error("{0}")]

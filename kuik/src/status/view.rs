@@ -59,7 +59,7 @@ impl ClusterStatus {
         let unheard = if unheard == 0 {
             String::new()
         } else {
-            format!(", {unheard} nodes not heard")
+            format!(" by those that answer, {unheard} not heard")
         };
         format!("{made} of {} made{unheard}", copies.expected)
     }
