@@ -112,7 +112,10 @@ impl Standing {
         breaker.failed(fault, now);
         if was_closed && !breaker.is_closed() {
             self.metrics.breaker(supplier, BreakerChange::Opened);
-            tracing::warn!(?supplier, upstream = %host, ?failure, "breaker opened");
+            match supplier {
+                Supplier::Node(node) => tracing::warn!(node, ?failure, "cache node is asked last from now on"),
+                Supplier::Upstream => tracing::warn!(upstream = %host, ?failure, "source is asked last from now on"),
+            }
             self.opened.notify_one();
         }
     }
