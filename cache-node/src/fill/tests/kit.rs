@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 
+/// Longest wait of a story, in its own time.
+const DEADLINE: Duration = Duration::from_secs(3600);
 /// Pieces a scripted source sends.
 const PIECE_BYTES: usize = 100_000;
 
@@ -283,14 +285,21 @@ impl Kit {
 
     /// Waits for the next blob to be announced as committed.
     pub(super) async fn committed(&self) -> Filled {
-        self.announced.lock().await.recv().await.unwrap()
+        let mut announced = self.announced.lock().await;
+        timeout(DEADLINE, announced.recv())
+            .await
+            .expect("committed in time")
+            .unwrap()
     }
 
     /// Waits until nothing is in flight or remembered.
     pub(super) async fn settled(&self) {
-        while !self.tasks.is_empty() {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let over = async {
+            while !self.tasks.is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, over).await.expect("settled in time");
     }
 }
 
