@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error is to stop there")]
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cache_node::{Config, start};
 use daemon::readiness::Readiness;
@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use testkit::{FakeRegistry, Fault, Image, On, Pull, Stage, eventually, image};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(20);
 const STALE: &str = "110";
