@@ -19,6 +19,7 @@ mod generations;
 mod layout;
 pub mod listings;
 pub mod manifests;
+pub mod metrics;
 mod node;
 pub mod peers;
 pub mod provenance;

@@ -34,6 +34,7 @@ use crate::generations::Generations;
 use crate::layout;
 use crate::listings::Listings;
 use crate::manifests::{ManifestParts, Manifests};
+use crate::metrics::start_gauges;
 use crate::peers::Peers;
 use crate::provenance::Provenance;
 use crate::recorder::Recorder;
@@ -263,6 +264,7 @@ impl Starting {
             sources: Arc::clone(&sources),
             inventory,
         }));
+        start_gauges(Arc::clone(&reports), self.shutdown.tasks(Phase::Work));
         let listings = Listings::new(ledger, Arc::clone(&sources));
         let registry = Arc::new(Registry::new(
             self.known_hosts(),

@@ -14,6 +14,7 @@ use crate::asked::{Asked, NEXT_HOST_PATIENCE};
 use crate::blobs::Blobs;
 use crate::listings::Listings;
 use crate::manifests::Manifests;
+use crate::metrics::Answers;
 use crate::pull_error::{PullError, Wanted};
 use crate::tags::Tags;
 
@@ -24,6 +25,7 @@ pub struct Registry {
     tags: Tags,
     blobs: Arc<Blobs>,
     listings: Listings,
+    answers: Answers,
 }
 
 impl Registry {
@@ -41,6 +43,7 @@ impl Registry {
             tags,
             blobs,
             listings,
+            answers: Answers::new(),
         }
     }
 
@@ -98,9 +101,10 @@ async fn within_patience<T>(asked: Asked, answer: impl Future<Output = Result<T,
 impl distribution::Registry for Registry {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
         let asked = Asked::from(&query.context);
-        within_patience(asked, self.find_manifest(&query))
-            .await
-            .map_err(|error| error.answer(Wanted::Manifest))
+        let answer = within_patience(asked, self.find_manifest(&query)).await;
+        let answer = answer.map_err(|error| error.answer(Wanted::Manifest));
+        self.answers.manifest(answer.as_ref().map(|found| &found.notes));
+        answer
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
@@ -113,9 +117,10 @@ impl distribution::Registry for Registry {
                 self.blobs.answer(&repository, &query.digest, asked).await
             }
         };
-        within_patience(asked, answer)
-            .await
-            .map_err(|error| error.answer(Wanted::Blob))
+        let answer = within_patience(asked, answer).await;
+        let answer = answer.map_err(|error| error.answer(Wanted::Blob));
+        self.answers.blob(answer.as_ref().map(|found| &found.notes));
+        answer
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {

@@ -94,13 +94,16 @@ impl Node {
     }
 
     async fn report(&self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.admin(path).await).unwrap()
+    }
+
+    async fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.admin).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 }
 
@@ -313,4 +316,27 @@ async fn explain_says_cached_only_of_what_lies_on_the_disk() {
             "{blob}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_and_what_is_held_can_be_watched() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 14);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let metrics = node.admin("/metrics").await;
+    for name in [
+        "kube_image_keeper_node_manifest_answers_total{source=\"upstream\"}",
+        "kube_image_keeper_node_blob_answers_total{source=\"upstream\"}",
+        "kube_image_keeper_node_copies_missing",
+        "kube_image_keeper_node_disk_free_bytes",
+        "kube_image_keeper_raft_has_quorum",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    assert!(
+        !metrics.contains("team/hello") && !metrics.contains("sha256:"),
+        "no name is a label"
+    );
 }
