@@ -56,6 +56,15 @@ impl MemoryLog {
         self.disk().unsynced.len()
     }
 
+    /// Whether entry `index` would survive a crash now, as what it is; a purged one does, in a snapshot.
+    pub fn is_durable(&self, index: u64) -> bool {
+        let disk = self.disk();
+        let durable = disk.durable.entries.get(&index);
+        let first = disk.durable.entries.keys().next().copied();
+        let is_purged = disk.durable.purged.is_some() && first.is_none_or(|first| index < first);
+        is_purged || (durable.is_some() && durable == disk.current.entries.get(&index))
+    }
+
     /// Loses power: of the writes not synced, only the first `survivors` are found afterwards.
     pub fn crash(&self, survivors: usize) {
         let mut disk = self.disk();

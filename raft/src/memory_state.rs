@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use meta::{Family, MemoryState, Mutation, Read, ReadError};
 use prost::Message;
 use proto::v1 as pb;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::snapshot::{Files, Manifest, Snapshot, SnapshotWriter};
 use crate::state_store::{LocalView, StateStore};
 
-/// The one file of a snapshot: records as `family (1) | key length (4) | key | value length (4) | value`.
+/// The one file of a snapshot, as `meta::snapshot` writes it.
 const RECORDS: &str = "records";
 
 /// State on a simulated disk. Clones share the disk, so it outlives the node that writes to it.
@@ -70,45 +70,17 @@ impl MemoryStore {
 impl Disk {
     fn load(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         let mut state = MemoryState::new();
-        state.apply_mutations(decode_records(snapshot.read(RECORDS, 0, usize::MAX)?)?);
+        let records = snapshot.read(RECORDS, 0, usize::MAX)?;
+        let store = |mutation| {
+            state.apply_mutations([mutation]);
+            Ok(())
+        };
+        meta::snapshot::read(&mut records.as_ref(), store).map_err(io::Error::other)?;
         self.state = Arc::new(state);
         self.applied = Some(snapshot.manifest.applied().encode_to_vec().into());
         self.snapshot = Some(snapshot.clone());
         Ok(())
     }
-}
-
-fn encode_records(state: &MemoryState) -> Bytes {
-    let mut bytes = Vec::new();
-    for (family, key, value) in state.records() {
-        bytes.put_u8(family.number());
-        for part in [key, value] {
-            bytes.put_u32(u32::try_from(part.len()).expect("a record is far below 4 GiB"));
-            bytes.put_slice(part);
-        }
-    }
-    bytes.into()
-}
-
-fn decode_records(mut bytes: Bytes) -> io::Result<Vec<Mutation>> {
-    fn part(bytes: &mut Bytes) -> io::Result<Vec<u8>> {
-        let length = bytes.try_get_u32().map_err(io::Error::other)? as usize;
-        if length > bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(bytes.split_to(length).into())
-    }
-    let mut mutations = Vec::new();
-    while bytes.has_remaining() {
-        let family = Family::from_number(bytes.get_u8()).ok_or(io::ErrorKind::InvalidData)?;
-        let key = part(&mut bytes)?;
-        mutations.push(Mutation {
-            family,
-            key,
-            value: Some(part(&mut bytes)?),
-        });
-    }
-    Ok(mutations)
 }
 
 impl StateStore for MemoryStore {
@@ -136,7 +108,9 @@ impl StateStore for MemoryStore {
     }
 
     fn checkpoint(&self, mut manifest: Manifest) -> io::Result<Snapshot> {
-        let records = encode_records(&self.disk().state);
+        let mut records = Vec::new();
+        meta::snapshot::write(&*self.latest().0, &mut records).map_err(io::Error::other)?;
+        let records = Bytes::from(records);
         manifest.0.files = vec![pb::SnapshotFile {
             name: RECORDS.to_owned(),
             size_bytes: records.len() as u64,

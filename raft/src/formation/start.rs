@@ -24,15 +24,16 @@ use crate::types::TypeConfig;
 /// A node that takes part.
 pub(super) struct Started {
     pub(super) handle: MetaHandle,
-    /// Where its log ended before it took part.
+    /// How far its log was known to be committed before it took part.
     pub(super) last_log: Option<LogPosition>,
     pub(super) on_fatal: Arc<dyn OnFatal>,
     pub(super) tasks: daemon::task::TaskSet,
 }
 
-async fn last_log<RT: Runtime, IO: LogIo>(log: &mut LogStore<IO>) -> std::io::Result<Option<LogPosition>> {
-    let state = RaftLogStorage::<TypeConfig<RT>>::get_log_state(log).await?;
-    Ok(state.last_log_id.map(|last| LogPosition {
+/// How far the log is known to be committed: that much of it is never taken back, unlike its end.
+async fn committed_log<RT: Runtime, IO: LogIo>(log: &mut LogStore<IO>) -> std::io::Result<Option<LogPosition>> {
+    let committed = RaftLogStorage::<TypeConfig<RT>>::read_committed(log).await?;
+    Ok(committed.map(|last| LogPosition {
         term: last.leader_id.term,
         index: last.index,
     }))
@@ -46,7 +47,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
         let config = self.config.to_openraft().map_err(|error| FormationError::Config {
             reason: error.to_string(),
         })?;
-        let last_log = last_log::<RT, IO>(&mut self.log)
+        let last_log = committed_log::<RT, IO>(&mut self.log)
             .await
             .map_err(|error| stopped(&error))?;
         let network = Network {

@@ -1,6 +1,10 @@
 //! Three nodes in one process, over loopback gRPC: formation, writes, failures, return.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests own their tasks, and fail by panic")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests own their tasks, and fail by panic"
+)]
 
 mod harness;
 
