@@ -3,47 +3,29 @@
 //! The ports open before the node is a member of a cluster: peers have to ask it whether it is empty, and people whether
 //! it lives. What needs the cluster answers "not yet" until then.
 
+mod assembly;
 mod servers;
 mod tls;
 
-use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use daemon::readiness::{Gate, Readiness};
 use daemon::runtime::one_line;
 use daemon::shutdown::{Cause, Phase, Shutdown};
-use daemon::task::TaskSet;
 use daemon::telemetry::Metrics;
 use distribution::{Limits, Server};
-use meta::view;
-use oci::SourceHost;
 use raft::{Abort, DataDir, Dependencies, MetaHandle, System};
-use upstream::{NodeClient, RegistryClient};
 
-use crate::blob_store::local::{LocalBlobStore, LocalOptions};
-use crate::blob_store::{BlobStore, StoreError};
-use crate::blobs::{BlobParts, Blobs};
-use crate::completion::{Completion, CompletionParts};
+use crate::blob_store::StoreError;
+use crate::blobs::Blobs;
 use crate::config::Config;
-use crate::control::{Control, ControlError};
-use crate::copies::{self, CopyParts};
-use crate::fill::{FillLimits, Fills, GenerationSource};
-use crate::filled::StoredBlobs;
-use crate::generations::Generations;
-use crate::layout;
-use crate::listings::Listings;
-use crate::manifests::{ManifestParts, Manifests};
+use crate::control::ControlError;
 use crate::metrics::start_gauges;
-use crate::peers::Peers;
-use crate::provenance::Provenance;
-use crate::recorder::Recorder;
 use crate::registry::Registry;
-use crate::reports::{ReportParts, Reports};
-use crate::sources::Sources;
-use crate::tags::{TagParts, Tags};
-use crate::tier::{PeerUrlError, Tier, start_pings};
+use crate::reports::Reports;
+use crate::tier::PeerUrlError;
 
+use assembly::{Base, Disk, Domain};
 use servers::Listeners;
 use tls::NodeTls;
 
@@ -84,6 +66,9 @@ pub enum StartError {
     /// The blobs on disk.
     #[error("open the blob store")]
     Blobs(#[source] StoreError),
+    /// The replicated state, once it is open.
+    #[error("read the replicated state")]
+    State(#[source] meta::ReadError),
     /// Another file of the data directory.
     #[error("open {what} in the data directory")]
     File {
@@ -192,87 +177,16 @@ impl Starting {
         registry_listener: tokio::net::TcpListener,
         client_listener: Option<tokio::net::TcpListener>,
     ) -> Result<(), StartError> {
-        let work = self.shutdown.tasks(Phase::Work).clone();
         self.stop_consensus_last(&ledger);
-        let tier = Arc::new(Tier::new(self.config.ordinal, self.config.copies, &self.config.peers)?);
-        let nodes = NodeClient::new(tls::node_transport(self.tls.as_ref()));
-        start_pings(&tier, &nodes, &work);
-        layout::start(ledger.clone(), self.config.peers.clone(), &work);
-        let control = Control::new(&tier, self.tls.as_ref().map(NodeTls::tonic_client).as_ref())?;
-        let client = RegistryClient::new(self.config.upstream.clone()).map_err(StartError::Upstream)?;
-        let sources = Arc::new(Sources::new(client, &work));
-        let peers = Peers::new(nodes, Arc::clone(&tier));
-        let recorder = Recorder::start(ledger.clone(), &work);
-
-        let disk = self.open_disk(&ledger, &recorder, &work).await?;
-        let blobs = Arc::new(Blobs::new(BlobParts {
-            store: Arc::clone(&disk.store),
-            fills: disk.fills,
-            generations: disk.generations,
-            peers: peers.clone(),
-            sources: Arc::clone(&sources),
-            ledger: ledger.clone(),
-            recorder: recorder.clone(),
-            control: control.clone(),
-            tasks: work.clone(),
-        }));
-        let (completion, queue) = Completion::new();
-        queue.start(
-            CompletionParts {
-                ledger: ledger.clone(),
-                tier: Arc::clone(&tier),
-                blobs: Arc::clone(&blobs),
-                control,
-            },
-            &work,
-        );
-        let inventory = copies::start(
-            CopyParts {
-                ledger: ledger.clone(),
-                tier: Arc::clone(&tier),
-                blobs: Arc::clone(&blobs),
-                store: Arc::clone(&disk.store),
-                provenance: Arc::clone(&disk.provenance),
-                recorder: recorder.clone(),
-            },
-            &work,
-        );
-        let manifests = Arc::new(Manifests::new(ManifestParts {
-            ledger: ledger.clone(),
-            peers: peers.clone(),
-            sources: Arc::clone(&sources),
-            blobs: Arc::clone(&blobs),
-            recorder: recorder.clone(),
-            completion: completion.clone(),
-        }));
-        let tags = Tags::new(TagParts {
-            ledger: ledger.clone(),
-            peers,
-            sources: Arc::clone(&sources),
-            manifests: Arc::clone(&manifests),
-            policies: self.config.freshness.clone(),
-            recorder,
-            completion,
-            tasks: work,
-        });
-        let reports = Arc::new(Reports::new(ReportParts {
-            ledger: ledger.clone(),
-            tier,
-            blobs: Arc::clone(&blobs),
-            store: disk.store,
-            provenance: disk.provenance,
-            sources: Arc::clone(&sources),
-            inventory,
-        }));
+        let tasks = self.shutdown.tasks(Phase::Work).clone();
+        let base = Base::start(&self.config, self.tls.as_ref(), ledger, tasks)?;
+        let disk = Disk::open(&self.config, &base).await?;
+        let Domain {
+            blobs,
+            registry,
+            reports,
+        } = Domain::start(&self.config, &base, disk);
         start_gauges(Arc::clone(&reports), self.shutdown.tasks(Phase::Work));
-        let listings = Listings::new(ledger, Arc::clone(&sources));
-        let registry = Arc::new(Registry::new(
-            self.known_hosts(),
-            manifests,
-            tags,
-            Arc::clone(&blobs),
-            listings,
-        ));
         self.serve(registry, registry_listener, client_listener);
         // Each is set here and nowhere else.
         self.member.blobs.set(blobs).ok();
@@ -280,34 +194,6 @@ impl Starting {
         self.gate.open();
         tracing::info!(node = self.config.node_name, "serving");
         Ok(())
-    }
-
-    async fn open_disk(&self, ledger: &MetaHandle, recorder: &Recorder, work: &TaskSet) -> Result<Disk, StartError> {
-        let root = self.config.data_dir.join("store");
-        let store = LocalBlobStore::open(&root, LocalOptions::default())
-            .await
-            .map_err(StartError::Blobs)?;
-        let store: Arc<dyn BlobStore> = Arc::new(store);
-        let provenance = open_provenance(&self.config.data_dir, store.as_ref()).await?;
-        let epoch = view::cluster(&ledger.local())
-            .ok()
-            .flatten()
-            .map_or(1, |cluster| cluster.epoch);
-        let generations: Arc<dyn GenerationSource> =
-            Arc::new(Generations::new(epoch, ledger.member().node, ledger.boot_count()));
-        let sink = Arc::new(StoredBlobs::new(recorder.clone(), Arc::clone(&provenance)));
-        let limits = FillLimits {
-            fills_max: self.config.fill.in_flight_max,
-            no_progress: self.config.fill.no_progress,
-            ..FillLimits::default()
-        };
-        let fills = Fills::new(Arc::clone(&store), Arc::clone(&generations), sink, work.clone(), limits);
-        Ok(Disk {
-            store,
-            provenance,
-            generations,
-            fills,
-        })
     }
 
     fn serve(
@@ -327,16 +213,6 @@ impl Starting {
         }
     }
 
-    fn known_hosts(&self) -> BTreeSet<SourceHost> {
-        self.config
-            .upstream
-            .hosts
-            .keys()
-            .filter(|host| host.port().is_some())
-            .cloned()
-            .collect()
-    }
-
     /// Hands leadership over as soon as the node begins to stop, and closes the log when everything else has stopped.
     fn stop_consensus_last(&self, ledger: &MetaHandle) {
         let (handed, begun) = (ledger.clone(), self.shutdown.begun_token());
@@ -352,32 +228,4 @@ impl Starting {
             closed.shutdown().await;
         });
     }
-}
-
-/// What a node keeps on its disk beside consensus.
-struct Disk {
-    store: Arc<dyn BlobStore>,
-    provenance: Arc<Provenance>,
-    generations: Arc<dyn GenerationSource>,
-    fills: Fills,
-}
-
-async fn open_provenance(dir: &Path, store: &dyn BlobStore) -> Result<Arc<Provenance>, StartError> {
-    const PAGE: usize = 10_000;
-    let mut held = BTreeSet::new();
-    let mut after = None;
-    loop {
-        let page = store.list(after.as_ref(), PAGE).await.map_err(StartError::Blobs)?;
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|stat| stat.key.clone());
-        held.extend(page.into_iter().map(|stat| stat.key.digest));
-        if is_last {
-            break;
-        }
-    }
-    let opened = Provenance::open(dir, |digest| held.contains(digest));
-    opened.map(Arc::new).map_err(|source| StartError::File {
-        what: "provenance",
-        source,
-    })
 }
