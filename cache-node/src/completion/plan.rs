@@ -85,3 +85,6 @@ fn missing_blobs(state: &impl Read, record: &meta::ManifestRecord) -> Result<Vec
 fn is_present(state: &impl Read, digest: &Digest) -> Result<bool, ReadError> {
     Ok(view::blob(state, digest)?.is_some_and(|blob| blob.present().is_some()))
 }
+
+#[cfg(test)]
+mod tests;
