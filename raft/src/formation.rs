@@ -99,7 +99,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
                 ..identity
             };
             store.store(&identity).map_err(FormationError::Identity)?;
-        } else {
+        } else if !started.was_member {
             joiner.be_admitted(&started.handle).await?;
         }
         service.admit();

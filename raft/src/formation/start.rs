@@ -26,6 +26,8 @@ pub(super) struct Started {
     pub(super) handle: MetaHandle,
     /// How far its log was known to be committed before it took part.
     pub(super) last_log: Option<LogPosition>,
+    /// Whether a leader has sent it entries before, which it does to members only.
+    pub(super) was_member: bool,
     pub(super) on_fatal: Arc<dyn OnFatal>,
     pub(super) tasks: daemon::task::TaskSet,
 }
@@ -50,6 +52,8 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
         let last_log = committed_log::<RT, IO>(&mut self.log)
             .await
             .map_err(|error| stopped(&error))?;
+        let state = RaftLogStorage::<TypeConfig<RT>>::get_log_state(&mut self.log).await;
+        let was_member = state.map_err(|error| stopped(&error))?.last_log_id.is_some();
         let network = Network {
             peers: Arc::clone(&self.peers),
             member,
@@ -100,6 +104,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
         Ok(Started {
             handle,
             last_log,
+            was_member,
             on_fatal: self.dependencies.on_fatal,
             tasks,
         })

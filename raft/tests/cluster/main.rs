@@ -85,6 +85,24 @@ async fn without_a_quorum_local_reads_go_on_and_writes_end_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_returns_and_reads_although_nobody_else_is_there() {
+    let mut places = places(3, Disk::memory).await;
+    start_all(&mut places).await;
+    let version = write_layout(places[1].handle()).await;
+    places[1].handle().linearizable().await.unwrap();
+    for place in &mut places {
+        place.kill().await;
+    }
+
+    tokio::time::timeout(harness::PATIENCE, places[1].start())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert_eq!(layout_version(places[1].handle()), version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_far_behind_catches_up_from_a_snapshot() {
     far_behind(Disk::memory).await;
 }
