@@ -47,6 +47,19 @@ fn walk(base_url: &str, repository: &str, manifest: &[u8], all: &mut BTreeSet<St
     Ok(())
 }
 
+/// Reads one manifest by its digest, and the blobs it names, from the registry at `base_url`.
+///
+/// # Errors
+/// If anything is missing or does not hash to its digest.
+pub fn fetch_manifest_and_blobs(base_url: &str, repository: &str, digest: &str) -> Result<()> {
+    let bytes = verified(base_url, repository, "manifests", digest)?;
+    let manifest: Value = serde_json::from_slice(&bytes).context("parse a manifest")?;
+    for blob in manifest.get("config").into_iter().chain(array(&manifest["layers"])) {
+        verified(base_url, repository, "blobs", digest_of(blob)?)?;
+    }
+    Ok(())
+}
+
 /// The largest layer of any platform of an image, and its size in bytes.
 ///
 /// # Errors

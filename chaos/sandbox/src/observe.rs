@@ -1,12 +1,13 @@
 //! What the nodes of a cluster say of themselves, and what lies on their disks.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use proto::report::{Image, ImagesReport, NodeStatus};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use serde::de::DeserializeOwned;
 
 use crate::cluster::Cluster;
@@ -95,6 +96,21 @@ impl Cluster {
     fn ask<T: DeserializeOwned>(&self, node: usize, what: &str) -> Result<T> {
         let bytes = http::get_bytes(&format!("{}/{what}", self.nodes()[node].admin))?;
         serde_json::from_slice(&bytes).with_context(|| format!("parse a node's {what}"))
+    }
+
+    /// Takes a node's volume until only so many bytes are left. For a node with a small disk of its own.
+    ///
+    /// # Errors
+    /// If the volume is smaller than that, or cannot be written.
+    pub fn fill_disk(&self, node: usize, leave_bytes: u64) -> Result<()> {
+        let data = &self.nodes()[node].data;
+        let volume = statvfs(data).context("measure a volume")?;
+        let free = volume.f_bavail * volume.f_frsize;
+        let filler = File::create(data.join("filler")).context("create a filler")?;
+        let bytes = free
+            .checked_sub(leave_bytes)
+            .with_context(|| format!("only {free} bytes are free"))?;
+        fallocate(&filler, FallocateFlags::empty(), 0, bytes).context("fill a volume")
     }
 
     /// Flips one bit in the middle of every stored copy of a blob on one node, and says in how many.
