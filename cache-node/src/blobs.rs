@@ -32,7 +32,7 @@ use crate::recorder::Recorder;
 use crate::sources::Sources;
 
 use announce::Announcer;
-use answer::{FillAnswer, StoredAnswer};
+use answer::{Elsewhere, FillAnswer, StoredAnswer};
 use plan::{Plan, PlanParts, Scope};
 pub use sources::UPSTREAM;
 
@@ -98,7 +98,7 @@ impl Blobs {
     /// # Errors
     /// [`PullError`]; [`PullError::NotFound`] if the source says so, or a peer asked for what this node does not hold.
     pub async fn answer(
-        &self,
+        self: &Arc<Self>,
         repository: &Repository,
         digest: &Digest,
         asked: Asked,
@@ -111,7 +111,13 @@ impl Blobs {
             && let Some(reader) = self.open(&stat.key).await
         {
             let notes = Notes::from_source(Source::Local);
-            let reader = Box::new(StoredAnswer::new(reader, stat.size_bytes));
+            let elsewhere = Elsewhere {
+                blobs: Arc::clone(self),
+                repository: repository.clone(),
+                digest: digest.clone(),
+                asked,
+            };
+            let reader = Box::new(StoredAnswer::new(reader, stat.size_bytes, elsewhere));
             return Ok(BlobAnswer {
                 digest: digest.clone(),
                 size: Some(stat.size_bytes),
@@ -120,7 +126,8 @@ impl Blobs {
             });
         }
         let mut fill = self.attach(repository, digest, None, asked)?;
-        let size = fill.size().await.map_err(answer::pull_error)?;
+        // Not only its length: whoever has a next host is told within its patience that there is nothing to be had here.
+        let size = fill.first_byte().await.map_err(answer::pull_error)?;
         let notes = Notes::from_source(Source::Upstream);
         Ok(BlobAnswer {
             digest: digest.clone(),
@@ -142,7 +149,9 @@ impl Blobs {
             .into_iter()
             .find(|fill| fill.digest == *digest);
         let here = self.find(digest).await.map(|stat| stat.size_bytes);
-        let known = here.or(in_flight.and_then(|fill| fill.total_bytes));
+        let known = here
+            .or(in_flight.and_then(|fill| fill.total_bytes))
+            .or(self.known_size(digest)?);
         let (size, source) = match known {
             Some(size) => {
                 if asked.is_from_client_side() {
@@ -313,9 +322,14 @@ impl Blobs {
     }
 
     fn is_known(&self, digest: &Digest) -> Result<bool, PullError> {
+        Ok(self.known_size(digest)?.is_some())
+    }
+
+    /// Length in bytes of a blob that the state says some node has.
+    fn known_size(&self, digest: &Digest) -> Result<Option<u64>, PullError> {
         let blob =
             view::blob(&self.parts.ledger.local(), digest).map_err(|error| PullError::Internal(one_line(&error)))?;
-        Ok(blob.is_some_and(|blob| blob.present().is_some()))
+        Ok(blob.filter(|blob| blob.present().is_some()).map(|blob| blob.size))
     }
 
     async fn confirm(&self, repository: &Repository, digest: &Digest) -> Result<(), PullError> {
