@@ -22,7 +22,7 @@ pub struct Peers {
 pub enum PeerAnswer<T> {
     /// It has it.
     Found(T),
-    /// It speaks for the source: there is none, or not with these credentials.
+    /// It speaks for the source: there is none, or not with these credentials, or the source is silent.
     Refused(PullError),
     /// It cannot give it, or is dead; someone else may have it.
     Unable(String),
@@ -97,10 +97,23 @@ impl Peers {
         if let UpstreamError::NotFound { .. } | UpstreamError::Denied { .. } = error {
             return PeerAnswer::Refused(error.into());
         }
+        if is_gateway_timeout(&error) {
+            return PeerAnswer::Refused(PullError::Timeout(one_line(&error)));
+        }
         if is_unreachable(&error) {
             self.tier.mark_dead(peer);
         }
         PeerAnswer::Unable(one_line(&error))
+    }
+}
+
+/// Whether a node says that its source was silent for as long as anybody waits: asking that again takes as long again.
+pub fn is_gateway_timeout(error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::Unavailable { source, .. } => source
+            .downcast_ref::<FailureStatus>()
+            .is_some_and(|status| status.0 == 504),
+        _ => false,
     }
 }
 

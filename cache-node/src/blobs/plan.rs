@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use oci::{Digest, Repository};
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 
 use super::announce::Announcer;
 use super::sources::{PeerSource, UpstreamSource};
@@ -57,7 +57,6 @@ struct Progress {
     tries: u32,
     fruitless: u32,
     received_bytes: u64,
-    moved: Instant,
     asked_for_copies: BTreeSet<Ordinal>,
     failed: BTreeSet<Ordinal>,
     last: Option<Step>,
@@ -105,7 +104,7 @@ impl Plan {
 impl SourcePlan for Plan {
     fn next(&mut self, failed: Option<&SourceFailure>) -> Option<Box<dyn Source>> {
         if let Some(failure) = failed
-            && !self.progress.learn(failure, Instant::now())
+            && !self.progress.learn(failure)
         {
             return None;
         }
@@ -139,7 +138,6 @@ impl Progress {
             tries: 0,
             fruitless: 0,
             received_bytes: 0,
-            moved: Instant::now(),
             asked_for_copies: BTreeSet::new(),
             failed: BTreeSet::new(),
             last: None,
@@ -148,13 +146,12 @@ impl Progress {
     }
 
     /// Takes in how the last source ended. Returns whether to go on.
-    fn learn(&mut self, failure: &SourceFailure, now: Instant) -> bool {
+    fn learn(&mut self, failure: &SourceFailure) -> bool {
         if failure.received_bytes > self.received_bytes {
             self.received_bytes = failure.received_bytes;
-            self.moved = now;
             self.fruitless = 0;
         }
-        let in_time = now.duration_since(self.moved) < SILENCE_MAX;
+        let in_time = failure.silent_for < SILENCE_MAX;
         match (self.last, &failure.error) {
             (Some(Step::Upstream), SourceError::Unavailable { .. } | SourceError::Dead) => {
                 self.fruitless += 1;

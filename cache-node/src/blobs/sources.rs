@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use oci::{Digest, Repository};
-use upstream::{FailureStatus, UpstreamError};
+use upstream::UpstreamError;
 
 use crate::fill::{Source, SourceError, SourceStream};
 use crate::peers::{PeerAnswer, Peers};
@@ -61,6 +61,7 @@ impl Source for PeerSource {
                 })
             }
             PeerAnswer::Refused(PullError::NotFound) => Err(SourceError::NotFound),
+            PeerAnswer::Refused(PullError::Timeout(_)) => Err(SourceError::NoProgress(PEER_PATIENCE)),
             PeerAnswer::Refused(error) => Err(SourceError::Denied { why: one_line(&error) }),
             PeerAnswer::Unable(why) => Err(SourceError::Unavailable { why, after: None }),
         }
@@ -97,17 +98,8 @@ fn source_error(error: UpstreamError) -> SourceError {
         UpstreamError::NotFound { .. } => SourceError::NotFound,
         UpstreamError::Denied { .. } | UpstreamError::Refused { .. } => SourceError::Denied { why },
         UpstreamError::RateLimited { after, .. } => SourceError::Unavailable { why, after },
-        UpstreamError::Unavailable { ref source, .. } if is_gateway_timeout(source.as_ref()) => {
-            SourceError::NoProgress(PEER_PATIENCE)
-        }
         UpstreamError::Unavailable { after, .. } => SourceError::Unavailable { why, after },
         UpstreamError::Timeout { waited, .. } => SourceError::NoProgress(waited),
         UpstreamError::Corrupt { .. } | UpstreamError::Protocol { .. } => SourceError::Corrupt { why },
     }
-}
-
-fn is_gateway_timeout(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    cause
-        .downcast_ref::<FailureStatus>()
-        .is_some_and(|status| status.0 == 504)
 }

@@ -87,6 +87,8 @@ pub struct SourceFailure {
     pub label: String,
     /// How many bytes the fill had by then, from all its sources.
     pub received_bytes: u64,
+    /// How long the fill has waited for sources, this one and others, since the last byte.
+    pub silent_for: Duration,
     /// What happened.
     pub error: SourceError,
 }

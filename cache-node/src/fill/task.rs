@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::FillError;
 use super::feed::Feed;
@@ -124,10 +124,11 @@ impl FillTask {
     async fn fetch(&self, plans: &mut Plans) -> Result<Option<Box<dyn VerifiedBlob>>, FillError> {
         let mut source = plans.next(None)?;
         let mut intake = self.begin().await?;
+        let mut silent_for = Duration::ZERO;
         loop {
             let label = source.label();
             self.flight.source_is(&label);
-            let error = match self.drain(&*source, &mut intake).await? {
+            let error = match self.drain(&*source, &mut intake, &mut silent_for).await? {
                 Ok(()) => match intake.verify() {
                     Ok(verified) => return Ok(verified),
                     Err(error) if !self.flight.restart() => return Err(error),
@@ -142,6 +143,7 @@ impl FillTask {
             source = plans.next(Some(&SourceFailure {
                 label,
                 received_bytes: self.flight.received_bytes(),
+                silent_for,
                 error,
             }))?;
         }
@@ -171,9 +173,17 @@ impl FillTask {
     }
 
     /// Takes what one source gives. The inner error is the source's, and the next one may do better.
-    async fn drain(&self, source: &dyn Source, intake: &mut Intake) -> Result<Result<(), SourceError>, FillError> {
+    async fn drain(
+        &self,
+        source: &dyn Source,
+        intake: &mut Intake,
+        silent_for: &mut Duration,
+    ) -> Result<Result<(), SourceError>, FillError> {
         let flight = &self.flight;
-        let mut feed = match Feed::open(source, flight.received_bytes(), self.shared.limits.no_progress).await {
+        let asked = Instant::now();
+        let opened = Feed::open(source, flight.received_bytes(), self.shared.limits.no_progress).await;
+        *silent_for += asked.elapsed();
+        let mut feed = match opened {
             Ok(feed) => feed,
             Err(error) => return Ok(Err(error)),
         };
@@ -185,13 +195,16 @@ impl FillTask {
             if total == Some(received) {
                 return Ok(Ok(()));
             }
-            let batch = match feed.next_batch().await {
+            // Waiting for readers is no silence of the source, so only this counts.
+            let asked = Instant::now();
+            let batch = feed.next_batch().await;
+            *silent_for += asked.elapsed();
+            let batch = match batch {
+                Ok(batch) if batch.is_empty() => return Ok(self.ended_at(received, total)),
                 Ok(batch) => batch,
                 Err(error) => return Ok(Err(error)),
             };
-            if batch.is_empty() {
-                return Ok(self.ended_at(received, total));
-            }
+            *silent_for = Duration::ZERO;
             // More than was announced never reaches anyone; the digest decides about the rest.
             let batch = cut(batch, total.map_or(u64::MAX, |total| total - received));
             flight.receive(&batch);

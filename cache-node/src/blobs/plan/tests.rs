@@ -30,6 +30,7 @@ fn failure(step: Step, received_bytes: u64, error: SourceError) -> SourceFailure
     SourceFailure {
         label: format!("{step:?}"),
         received_bytes,
+        silent_for: Duration::ZERO,
         error,
     }
 }
@@ -62,7 +63,7 @@ async fn when_the_owner_breaks_off_the_next_in_rank_fetches() {
     for (own, expected) in [(second, Step::Upstream), (third, Step::Owner(second))] {
         let mut progress = progress();
         progress.last = progress.step(&tier(own), &digest(), EVERYONE);
-        assert!(progress.learn(&failure(Step::Owner(first), 1000, broken()), Instant::now()));
+        assert!(progress.learn(&failure(Step::Owner(first), 1000, broken())));
         assert_eq!(
             progress.step(&tier(own), &digest(), EVERYONE),
             Some(expected),
@@ -80,10 +81,7 @@ async fn what_the_owner_says_of_the_source_is_final() {
     ] {
         let mut progress = progress();
         progress.last = Some(Step::Owner(1));
-        assert!(
-            !progress.learn(&failure(Step::Owner(1), 0, error.clone()), Instant::now()),
-            "{error}"
-        );
+        assert!(!progress.learn(&failure(Step::Owner(1), 0, error.clone())), "{error}");
     }
 }
 
@@ -103,7 +101,7 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
         progress.last = Some(step);
         let Step::Copy(peer) = step else { break };
         progress.asked_for_copies.insert(peer);
-        assert!(progress.learn(&failure(step, 0, SourceError::NotFound), Instant::now()));
+        assert!(progress.learn(&failure(step, 0, SourceError::NotFound)));
     }
     assert_eq!(steps, [Step::Copy(ranking[1]), Step::Copy(ranking[2]), Step::Upstream]);
 }
@@ -113,9 +111,9 @@ async fn a_source_that_breaks_off_is_tried_again_while_bytes_come() {
     let mut progress = progress();
     progress.last = Some(Step::Upstream);
     for n in 1..10 {
-        assert!(progress.learn(&failure(Step::Upstream, n * 1000, broken()), Instant::now()));
+        assert!(progress.learn(&failure(Step::Upstream, n * 1000, broken())));
     }
-    let fruitless = (0..).take_while(|_| progress.learn(&failure(Step::Upstream, 9000, broken()), Instant::now()));
+    let fruitless = (0..).take_while(|_| progress.learn(&failure(Step::Upstream, 9000, broken())));
     assert_eq!(fruitless.count() as u32, FRUITLESS_MAX - 2);
 }
 
@@ -123,6 +121,10 @@ async fn a_source_that_breaks_off_is_tried_again_while_bytes_come() {
 async fn after_half_a_minute_without_a_byte_nobody_else_is_asked() {
     let mut progress = progress();
     progress.last = Some(Step::Owner(1));
-    let later = Instant::now() + SILENCE_MAX;
-    assert!(!progress.learn(&failure(Step::Owner(1), 0, broken()), later));
+    // However far it came before: the owner waited that long for the source, and so would the next.
+    let silent = SourceFailure {
+        silent_for: SILENCE_MAX,
+        ..failure(Step::Owner(1), 1000, broken())
+    };
+    assert!(!progress.learn(&silent));
 }
