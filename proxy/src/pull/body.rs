@@ -6,6 +6,7 @@
 //! [`RESUMES_MAX`] times. Frames pass through uncopied.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use distribution::Source;
@@ -24,6 +25,9 @@ use crate::supply::{BlobAsk, Frames, OpenBlob, Supplier, Supply};
 
 /// Changes of supplier within one body. A tier that restarts node by node under a 20 GB layer needs a handful.
 pub(crate) const RESUMES_MAX: u32 = 32;
+/// Without a byte for this long a supplier that breaks off did so because its source is silent, as every other one's
+/// would be: a node gives a source up after 30 s.
+const SILENCE_MAX: Duration = Duration::from_secs(28);
 
 /// A blob that was found, and from then on its body.
 pub(crate) struct Body<S: Supply> {
@@ -37,6 +41,10 @@ pub(crate) struct Body<S: Supply> {
     intake: Intake,
     /// Bytes came since this supplier was opened.
     moved: bool,
+    /// When the first of them must have come.
+    first_bytes_by: Option<Instant>,
+    /// Time spent waiting for bytes since the last ones came.
+    silent_for: Duration,
     resumes: u32,
     /// Not yet counted in the metrics.
     n_bytes_sent: u64,
@@ -51,6 +59,7 @@ impl<S: Supply> Body<S> {
         };
         Self {
             intake: Intake::new(ask.digest.clone(), opened.size, opened.start),
+            first_bytes_by: search.first_bytes_deadline(supplier),
             pull,
             ask,
             search,
@@ -58,6 +67,7 @@ impl<S: Supply> Body<S> {
             frames: Some(opened.frames),
             standard,
             moved: false,
+            silent_for: Duration::ZERO,
             resumes: 0,
             n_bytes_sent: 0,
             end: BodyEnd::Dropped,
@@ -96,7 +106,10 @@ impl<S: Supply> Body<S> {
             self.open().await?;
         }
         loop {
-            let failure = match self.frame().await? {
+            let asked = Instant::now();
+            let frame = self.frame().await?;
+            self.silent_for += asked.elapsed();
+            let failure = match frame {
                 Ok(Some(frame)) if frame.is_empty() => continue,
                 Ok(Some(frame)) => match self.take(frame) {
                     Taken::Out(bytes) => return Ok(Some(bytes)),
@@ -119,22 +132,31 @@ impl<S: Supply> Body<S> {
         let Some(frames) = &mut self.frames else {
             return Ok(Ok(None));
         };
-        let frame = match self.search.deadline() {
-            Some(deadline) => timeout_at(deadline, frames.next())
+        let frame = match (self.search.deadline(), self.first_bytes_by) {
+            (Some(deadline), _) => timeout_at(deadline, frames.next())
                 .await
                 .map_err(|_| Refusal::TimedOut)?,
-            None => frames.next().await,
+            (None, Some(deadline)) => timeout_at(deadline, frames.next())
+                .await
+                .unwrap_or(Some(Err(Failure::SourceSilent))),
+            (None, None) => frames.next().await,
         };
         Ok(frame.transpose())
     }
 
     fn take(&mut self, frame: Bytes) -> Taken {
         self.moved = true;
+        self.first_bytes_by = None;
+        self.silent_for = Duration::ZERO;
         self.search.drop_limit();
         self.intake.take(frame)
     }
 
     async fn go_on_elsewhere(&mut self, failure: Failure) -> Result<(), Refusal> {
+        let failure = match failure {
+            Failure::Unreachable | Failure::Unable if self.silent_for >= SILENCE_MAX => Failure::SourceSilent,
+            failure => failure,
+        };
         tracing::debug!(supplier = ?self.supplier, ?failure, received = self.intake.received(), "body broke off");
         let standing = &self.pull.standing;
         standing.failed(self.supplier, self.search.host(), failure, Instant::now());
@@ -193,6 +215,7 @@ impl<S: Supply> Body<S> {
         self.pull.metrics.resumed(supplier);
         self.flush_count();
         self.supplier = supplier;
+        self.first_bytes_by = self.search.first_bytes_deadline(supplier);
         self.standard = standard;
         self.frames = Some(frames);
     }

@@ -120,6 +120,12 @@ impl Search {
         self.facts.limit.map(|limit| self.started + limit)
     }
 
+    /// When the first bytes of `supplier` must be there although its headers were, if that is limited: a source
+    /// registry may say "here it comes" and then be as silent as it was to the node.
+    pub(crate) fn first_bytes_deadline(&self, supplier: Supplier) -> Option<Instant> {
+        (supplier == Supplier::Upstream && self.waited_in_vain()).then(|| Instant::now() + AFTER_SILENCE)
+    }
+
     /// Stops minding the clock: the client has bytes, and nowhere else to go with them.
     pub(crate) fn drop_limit(&mut self) {
         self.facts.limit = None;

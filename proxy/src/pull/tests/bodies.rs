@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::pull::search::AFTER_SILENCE;
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_dies_mid_body_is_not_seen() {
@@ -305,6 +306,21 @@ async fn a_client_with_a_next_host_is_sent_there_after_its_limit() {
         "headers are not yet an answer"
     );
     assert_eq!(started.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_silent_to_a_node_is_not_waited_for_as_long_again() {
+    let (pull, body) = (pull(), content(100));
+    let nodes = pull.nodes_for(&body);
+    pull.supply.set(nodes[0], Behaviour::Fails(Failure::SourceSilent));
+    let headers_only = Script {
+        breaks: Some((0, Break::Hang)),
+        ..Script::new(&body, Source::Upstream)
+    };
+    pull.serve(Supplier::Upstream, headers_only);
+    let started = Instant::now();
+    assert_eq!(fetch_whole(&pull, &body).await, (Bytes::new(), Err(Refusal::TimedOut)));
+    assert_eq!(started.elapsed(), AFTER_SILENCE);
 }
 
 #[tokio::test(start_paused = true)]
