@@ -118,9 +118,7 @@ impl Cluster {
     /// # Errors
     /// If a file cannot be changed.
     pub fn flip_stored_bit(&self, node: usize, digest: &str) -> Result<usize> {
-        let encoded = digest.strip_prefix("sha256:").context("a sha256 digest")?;
-        let mut copies = Vec::new();
-        find_files(&self.nodes()[node].data, &|name| is_copy(name, encoded), &mut copies)?;
+        let copies = self.stored_copies(node, digest)?;
         for path in &copies {
             let file = OpenOptions::new()
                 .read(true)
@@ -134,6 +132,17 @@ impl Cluster {
             file.write_all_at(&byte, middle).context("write a stored byte")?;
         }
         Ok(copies.len())
+    }
+
+    /// The files in which a node keeps a blob.
+    ///
+    /// # Errors
+    /// If its data cannot be listed.
+    pub fn stored_copies(&self, node: usize, digest: &str) -> Result<Vec<PathBuf>> {
+        let encoded = digest.strip_prefix("sha256:").context("a sha256 digest")?;
+        let mut copies = Vec::new();
+        find_files(&self.nodes()[node].data, &|name| is_copy(name, encoded), &mut copies)?;
+        Ok(copies)
     }
 }
 

@@ -16,7 +16,7 @@ const FROZEN_NODE_COSTS_MAX: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_leader_killed_mid_blob_is_not_noticed_and_what_comes_later_is_recorded() {
-    let world = World::start(|cluster| cluster);
+    let world = World::start(|cluster, _| cluster);
     let (first, later) = (
         make("library/first").random_layer(16_000_000, 1).build(),
         make("library/later").random_layer(300_000, 2).build(),
@@ -37,7 +37,7 @@ fn a_leader_killed_mid_blob_is_not_noticed_and_what_comes_later_is_recorded() {
 
 #[test]
 fn a_frozen_node_holds_nobody_up_for_more_than_seconds() {
-    let mut world = World::start(|cluster| cluster.copies(3));
+    let mut world = World::start(|cluster, _| cluster.copies(3));
     let image = make("library/app").random_layer(48_000_000, 1).build();
     let (digest, _) = image.largest_blob();
     world.source.push(&image);
@@ -65,7 +65,7 @@ fn a_frozen_node_holds_nobody_up_for_more_than_seconds() {
 
 #[test]
 fn what_was_said_to_be_cached_survives_the_death_of_all_nodes_at_once() {
-    let mut world = World::start(|cluster| cluster.copies(1));
+    let mut world = World::start(|cluster, _| cluster.copies(1));
     for round in 0..2 {
         let images: Vec<_> = (0..6).map(|n| small_image(round * 6 + n)).collect();
         images.iter().for_each(|image| world.source.push(image));

@@ -14,7 +14,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn one_get_per_blob_serves_64_clients_through_20_silent_seconds() {
-    let world = World::start(|cluster| cluster);
+    let world = World::start(|cluster, _| cluster);
     let image = image("library/app")
         .random_layer(6_000_000, 1)
         .random_layer(7_000_000, 2)
@@ -50,7 +50,7 @@ fn one_get_per_blob_serves_64_clients_through_20_silent_seconds() {
 #[test]
 fn the_fetching_nodes_death_costs_the_source_less_than_5_percent() {
     const SIZE: u64 = 36_000_000;
-    let world = World::start(|cluster| cluster);
+    let world = World::start(|cluster, _| cluster);
     let image = image("library/app").random_layer(SIZE as usize, 1).build();
     let (digest, _) = image.largest_blob();
     world.source.push(&image);

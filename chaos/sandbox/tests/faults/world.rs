@@ -11,6 +11,9 @@ use tokio::runtime::Runtime;
 /// What the cluster calls the source registry.
 pub(crate) const HOST: &str = "registry.test";
 
+/// An answer of a source about a tag serves for a second; after that it is asked again.
+pub(crate) const ANSWERS_ARE_OLD: Duration = Duration::from_millis(1200);
+
 /// By then a node that fetches says so.
 const FETCHING_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -22,12 +25,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts a cluster whose images of [`HOST`] come from a registry that is empty yet.
-    pub(crate) fn start(with: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+    /// Starts a cluster whose images of [`HOST`] come from a registry that is empty yet, and whose URL `with` is told.
+    pub(crate) fn start(with: impl FnOnce(ClusterBuilder, &str) -> ClusterBuilder) -> Self {
         let runtime = Runtime::new().unwrap();
         let source = runtime.block_on(FakeRegistry::start());
         let builder = Cluster::builder().upstream(HOST, &source.url());
-        let cluster = with(builder).start().unwrap();
+        let cluster = with(builder, &source.url()).start().unwrap();
         Self {
             cluster,
             source,
