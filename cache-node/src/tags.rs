@@ -82,6 +82,16 @@ struct Known {
     cache_index: CacheIndex,
 }
 
+impl Known {
+    /// The image that the source last named, while it is not whole.
+    fn unfinished(&self) -> Option<Digest> {
+        self.record
+            .candidate
+            .clone()
+            .filter(|candidate| *candidate != self.whole)
+    }
+}
+
 impl Tags {
     /// Puts the parts together.
     pub fn new(parts: TagParts) -> Self {
@@ -95,6 +105,12 @@ impl Tags {
     pub async fn by_tag(&self, repository: &Repository, tag: &Tag, asked: Asked) -> Result<TagAnswer, PullError> {
         let known = self.known_at(repository, tag, asked.cache_index).await?;
         let policy = self.parts.policies.policy(repository, tag);
+        let candidate = known.as_ref().and_then(Known::unfinished);
+        // Until it is whole, whether to give it out depends on its source, which is asked about it.
+        let policy = match policy {
+            Freshness::After(_) if candidate.is_some() => Freshness::Always,
+            policy => policy,
+        };
         let health = self.parts.sources.health(&repository.host);
         if health == Health::ProbeDue {
             self.parts.sources.probe(repository, tag, &self.parts.tasks);
@@ -103,8 +119,16 @@ impl Tags {
             checked_ago: checked_ago(&known.record),
         });
         match (decide(policy, cached, health != Health::Up), known) {
-            (TagDecision::ServeCached, Some(known)) => self.serve(repository, &known, None, asked).await,
-            (TagDecision::ServeStale, Some(known)) => self.serve(repository, &known, Some(Warning::Stale), asked).await,
+            (TagDecision::ServeCached, Some(known)) => {
+                // What the source said a moment ago still holds: a tag must not go back to the image it moved from.
+                let is_fresh = health == Health::Up && policy != Freshness::Never;
+                let digest = candidate.filter(|_| is_fresh).unwrap_or_else(|| known.whole.clone());
+                self.serve(repository, &known, &digest, None, asked).await
+            }
+            (TagDecision::ServeStale, Some(known)) => {
+                self.serve(repository, &known, &known.whole, Some(Warning::Stale), asked)
+                    .await
+            }
             (TagDecision::CheckThenServe, Some(known)) => {
                 self.check_or_stale(repository, tag, &known, policy, asked).await
             }
@@ -168,10 +192,11 @@ impl Tags {
         &self,
         repository: &Repository,
         known: &Known,
+        digest: &Digest,
         warning: Option<Warning>,
         asked: Asked,
     ) -> Result<TagAnswer, PullError> {
-        let found = self.parts.manifests.by_digest(repository, &known.whole, asked).await?;
+        let found = self.parts.manifests.by_digest(repository, digest, asked).await?;
         Ok(TagAnswer {
             raw: found.raw,
             source: found.source,
@@ -198,7 +223,8 @@ impl Tags {
         if known.record.stale_since_ms.is_none() {
             self.record_check(repository, tag, TagCheck::Failed);
         }
-        self.serve(repository, known, Some(Warning::Stale), asked).await
+        self.serve(repository, known, &known.whole, Some(Warning::Stale), asked)
+            .await
     }
 
     async fn check(

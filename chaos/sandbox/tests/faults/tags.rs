@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sandbox::{http, image, wait};
 use testkit::{Fault, On, Stage, image as make};
+use tokio::time::Instant;
 
 use crate::world::{ANSWERS_ARE_OLD, World, digests, manifest_url, name};
 
@@ -33,8 +34,17 @@ fn a_moved_tag_is_seen_at_once_and_its_old_image_outlives_a_source_that_dies_hal
         *new.root(),
         "the next pull sees the new image"
     );
+    // What was seen once is seen by everyone from then on, fetched or not.
+    let until = Instant::now() + ANSWERS_ARE_OLD;
+    while Instant::now() < until {
+        for listener in world.listeners() {
+            let seen = http::get_bytes(&manifest_url(&listener, &new)).unwrap();
+            assert_eq!(oci::Digest::sha256(&seen), *new.root(), "asked of {listener}");
+        }
+    }
     world.fetching_node(new.largest_blob().0, 1_000_000);
     world.stop_source();
+    thread::sleep(ANSWERS_ARE_OLD);
     for listener in world.listeners() {
         let pulled = image::digests(&listener, &name(&old)).unwrap();
         assert_eq!(pulled, digests(&old), "asked of {listener}");
