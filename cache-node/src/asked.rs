@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use distribution::{CacheIndex, RequestContext};
+use distribution::{CacheIndex, Client, RequestContext};
 
 /// Hops after which a node no longer asks the owner but the source itself. A client's request has made none, a
 /// proxy's one, a peer's two.
@@ -37,9 +37,10 @@ impl Asked {
         self.hops < HOPS_TO_OWNER
     }
 
-    /// Whether the request comes from a client or its proxy. What a node asks, it may have: it has looked for itself.
-    pub fn is_from_client_side(&self) -> bool {
-        self.hops < HOPS_TO_OWNER
+    /// Whether the repository in the request has to be shown to own what it asks for. A node that makes a copy for the
+    /// tier asks on no repository's behalf.
+    pub fn must_be_proven(&self) -> bool {
+        self.hops < HOPS_LOCAL_ONLY
     }
 
     /// Whether the source may be asked.
@@ -48,12 +49,45 @@ impl Asked {
     }
 }
 
-impl From<&RequestContext> for Asked {
-    fn from(context: &RequestContext) -> Self {
+impl Asked {
+    /// Reads how a request came. Only a part of the tier is believed what it says of hops: one whose certificate was
+    /// checked, or anyone where `trusts_plain` says that the tier has no certificates.
+    pub fn of(context: &RequestContext, trusts_plain: bool) -> Self {
+        let is_part = context.client == Client::TlsVerified || (trusts_plain && context.client == Client::Plain);
+        let hops = if is_part { context.hop } else { 0 };
         Self {
-            hops: context.hop,
-            has_next_host: context.ns.is_some() && context.hop == 0,
+            hops,
+            has_next_host: context.ns.is_some() && hops == 0,
             cache_index: context.cache_index,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(client: Client, hop: u8) -> RequestContext {
+        RequestContext {
+            ns: None,
+            hop,
+            cache_index: None,
+            client,
+        }
+    }
+
+    #[test]
+    fn only_a_part_of_the_tier_is_believed_what_it_says_of_hops() {
+        let local_only = |client, trusts_plain| {
+            let asked = Asked::of(&context(client, HOPS_LOCAL_ONLY), trusts_plain);
+            !asked.may_ask_source() && !asked.must_be_proven()
+        };
+        assert!(local_only(Client::TlsVerified, false));
+        assert!(local_only(Client::Plain, true), "a tier without certificates");
+        assert!(
+            !local_only(Client::Plain, false),
+            "a client of the plain port claims to be a node"
+        );
+        assert!(!local_only(Client::TlsAnonymous, true));
     }
 }

@@ -18,14 +18,14 @@ use daemon::task::TaskSet;
 use distribution::{BlobAnswer, Notes, Source, UnreadBlob};
 use futures::TryStreamExt;
 use lru::LruCache;
-use meta::{Command, Gen, Link, view};
+use meta::{Command, CommitBlob, Gen, Link, view};
 use oci::{Digest, MANIFEST_SIZE_BYTES_MAX, Manifest, RawManifest, Repository};
 use raft::MetaHandle;
 
 use crate::asked::Asked;
 use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobStore, ReadError, WriteError};
 use crate::control::Control;
-use crate::fill::{FillPlan, FillReader, FillStatus, Fills, GenerationSource};
+use crate::fill::{FILLS_MAX, FillPlan, FillReader, FillStatus, Fills, GenerationSource};
 use crate::peers::Peers;
 use crate::pull_error::PullError;
 use crate::recorder::Recorder;
@@ -38,6 +38,8 @@ pub use sources::UPSTREAM;
 
 /// What repositories were seen to name, remembered until the state says so. A manifest names some 10 blobs.
 const PROVEN_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// Fills at which nothing more is fetched in the background: the other half is for those who wait.
+const BACKGROUND_FILLS_MAX: usize = FILLS_MAX / 2;
 /// How long a source may take to confirm that a repository has a blob that is here for another one.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a source may take to tell a blob's length; a direct question may take as long.
@@ -104,7 +106,8 @@ impl Blobs {
         asked: Asked,
     ) -> Result<BlobAnswer, PullError> {
         let held = self.find(digest).await;
-        if asked.is_from_client_side() && (held.is_some() || self.is_known(digest)?) {
+        let somewhere = held.is_some() || self.in_flight(digest).is_some() || self.is_known(digest)?;
+        if asked.must_be_proven() && somewhere {
             self.confirm(repository, digest).await?;
         }
         if let Some(stat) = held
@@ -115,7 +118,6 @@ impl Blobs {
                 blobs: Arc::clone(self),
                 repository: repository.clone(),
                 digest: digest.clone(),
-                asked,
             };
             let reader = Box::new(StoredAnswer::new(reader, stat.size_bytes, elsewhere));
             return Ok(BlobAnswer {
@@ -142,19 +144,14 @@ impl Blobs {
     /// # Errors
     /// As [`Blobs::answer`].
     pub async fn stat(&self, repository: &Repository, digest: &Digest, asked: Asked) -> Result<BlobAnswer, PullError> {
-        let in_flight = self
-            .parts
-            .fills
-            .status()
-            .into_iter()
-            .find(|fill| fill.digest == *digest);
+        let in_flight = self.in_flight(digest);
         let here = self.find(digest).await.map(|stat| stat.size_bytes);
         let known = here
             .or(in_flight.and_then(|fill| fill.total_bytes))
             .or(self.known_size(digest)?);
         let (size, source) = match known {
             Some(size) => {
-                if asked.is_from_client_side() {
+                if asked.must_be_proven() {
                     self.confirm(repository, digest).await?;
                 }
                 (Some(size), Source::Local)
@@ -184,8 +181,12 @@ impl Blobs {
 
     /// Says whether a blob is here, and begins to fetch it if not.
     pub async fn keep_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: Option<u64>) -> Kept {
-        if self.find(digest).await.is_some() {
+        if let Some(stat) = self.find(digest).await {
+            self.propose_if_unknown(repository, stat);
             return Kept::Held;
+        }
+        if self.fills().len() >= BACKGROUND_FILLS_MAX {
+            return Kept::Filling;
         }
         // The fill goes on without its reader.
         if let Err(error) = self.attach(repository, digest, size_bytes, Asked::by_this_node()) {
@@ -214,6 +215,34 @@ impl Blobs {
             tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not copied now");
         }
         Kept::Filling
+    }
+
+    /// Begins to read a blob that this disk turns out not to have from a node that holds a whole copy. Bytes that nobody
+    /// has verified yet may not follow those of a stored copy.
+    fn attach_to_copies(&self, repository: &Repository, digest: &Digest) -> Result<FillReader, PullError> {
+        let scope = Scope {
+            present: true,
+            owner: false,
+            upstream: false,
+        };
+        let plan = FillPlan {
+            origin: repository.to_string(),
+            size_bytes: None,
+            sources: Box::new(self.plan(repository, digest, None, scope)),
+        };
+        self.parts.fills.attach(digest, plan).map_err(answer::pull_error)
+    }
+
+    /// Tells the cluster of a blob that lies here and that it does not know of: its proposal was lost.
+    fn propose_if_unknown(&self, repository: &Repository, stat: BlobStat) {
+        if self.is_known(&stat.key.digest).is_ok_and(|known| !known) {
+            self.parts.recorder.record(Command::CommitBlob(CommitBlob {
+                digest: stat.key.digest,
+                size: stat.size_bytes,
+                generation: stat.key.generation,
+                repository: repository.clone(),
+            }));
+        }
     }
 
     /// A small blob of this node's disk, whole.
@@ -273,6 +302,22 @@ impl Blobs {
         }
     }
 
+    /// Whether a blob lies on this node's disk, looked at now: its file, its length and its checksums.
+    pub async fn is_readable(&self, digest: &Digest) -> bool {
+        match self.find(digest).await {
+            Some(stat) => self.open(&stat.key).await.is_some(),
+            None => false,
+        }
+    }
+
+    fn in_flight(&self, digest: &Digest) -> Option<FillStatus> {
+        self.parts
+            .fills
+            .status()
+            .into_iter()
+            .find(|fill| fill.digest == *digest)
+    }
+
     async fn open(&self, key: &BlobKey) -> Option<Box<dyn BlobReader>> {
         match self.parts.store.open(key).await {
             Ok(reader) => Some(reader),
@@ -292,7 +337,12 @@ impl Blobs {
         asked: Asked,
     ) -> Result<FillReader, PullError> {
         if !asked.may_ask_source() {
-            return self.parts.fills.attach_in_flight(digest).ok_or(PullError::NotFound);
+            // A fill that has nothing yet may be waiting for the very node that asks.
+            let in_flight = self
+                .in_flight(digest)
+                .filter(|fill| fill.done_bytes > 0 || fill.source == UPSTREAM);
+            let fill = in_flight.and_then(|_| self.parts.fills.attach_in_flight(digest));
+            return fill.ok_or(PullError::NotFound);
         }
         let present = self.is_known(digest)?;
         let scope = Scope {

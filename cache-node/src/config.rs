@@ -11,14 +11,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use upstream::UpstreamConfig;
 
+use crate::fill::FILLS_MAX;
 use crate::freshness::{FreshnessError, FreshnessPolicies, RawFreshness};
 
 /// Copies of each blob where nothing else is said; never more than there are nodes.
 pub const COPIES_DEFAULT: u8 = 3;
 /// How long a fill from a source may make no progress. A direct pull is ended by its runtime at about the same time.
 pub const FILL_NO_PROGRESS: Duration = Duration::from_secs(30);
-/// Fills in flight in one node. Each holds a file, a connection and a chunk buffer.
-pub const FILLS_MAX: usize = 256;
 /// Most peers a configuration may list.
 const PEERS_MAX: usize = 99;
 

@@ -147,12 +147,8 @@ impl Worker {
             if known {
                 continue;
             }
-            let origin = self
-                .parts
-                .provenance
-                .of(digest)
-                .and_then(|origin| origin.repository.parse().ok());
-            if let Some(oci::ImageReference { repository, .. }) = origin {
+            let origin = self.parts.provenance.of(digest);
+            if let Some(repository) = origin.and_then(|origin| origin.repository.parse().ok()) {
                 self.parts.recorder.record(Command::CommitBlob(CommitBlob {
                     digest: digest.clone(),
                     size: stat.size_bytes,

@@ -38,6 +38,9 @@ pub use source::{Source, SourceError, SourceFailure, SourcePlan, SourceStream};
 /// Failed fills that are remembered for a moment, at most.
 const REMEMBERED_MAX: usize = 1024;
 
+/// Fills in flight in one node where nothing else is said. Each holds a file, a connection and a few MiB.
+pub const FILLS_MAX: usize = 256;
+
 /// Bounds of [`Fills`].
 #[derive(Clone, Copy, Debug)]
 pub struct FillLimits {
@@ -54,7 +57,7 @@ pub struct FillLimits {
 impl Default for FillLimits {
     fn default() -> Self {
         Self {
-            fills_max: 128,
+            fills_max: FILLS_MAX,
             no_progress: Duration::from_secs(30),
             not_found_kept_for: Duration::from_secs(1),
             slow_reader: Duration::from_secs(10),

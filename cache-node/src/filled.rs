@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use meta::{Command, CommitBlob};
-use oci::ImageReference;
 
 use crate::blobs::UPSTREAM;
 use crate::fill::{CommittedSink, Filled};
@@ -34,7 +33,7 @@ impl CommittedSink for StoredBlobs {
             // Whoever fetched it proposes it; should that be lost, the sweep over the disk does.
             return;
         }
-        let Ok(ImageReference { repository, .. }) = filled.origin.parse() else {
+        let Ok(repository) = filled.origin.parse() else {
             return;
         };
         self.recorder.record(Command::CommitBlob(CommitBlob {

@@ -70,6 +70,8 @@ pub enum FreshnessError {
 pub struct CachedTag {
     /// Time since the source last confirmed it.
     pub checked_ago: Duration,
+    /// Someone was given a newer image, which is not whole yet: what is cached is known to be old.
+    pub is_outdated: bool,
 }
 
 /// What to do for a request of a tag.
@@ -110,8 +112,9 @@ impl Default for FreshnessPolicies {
 pub fn decide(policy: Freshness, cached: Option<CachedTag>, source_is_down: bool) -> TagDecision {
     let Some(cached) = cached else { return TagDecision::Ask };
     let due = match policy {
-        Freshness::Always => cached.checked_ago >= ANSWER_SHARED_FOR,
-        Freshness::After(age) => cached.checked_ago >= age,
+        // The source's answers are shared for a moment where it is asked, whatever the state says.
+        Freshness::Always => true,
+        Freshness::After(age) => cached.is_outdated || cached.checked_ago >= age,
         Freshness::Never => false,
     };
     match (due, source_is_down) {
@@ -246,16 +249,29 @@ mod tests {
     fn decisions_follow_policy_age_and_source() {
         let old = Some(CachedTag {
             checked_ago: Duration::from_secs(100),
+            is_outdated: false,
         });
         let new = Some(CachedTag {
             checked_ago: Duration::ZERO,
+            is_outdated: false,
+        });
+        let outdated = Some(CachedTag {
+            checked_ago: Duration::ZERO,
+            is_outdated: true,
         });
         let table = [
             (Freshness::Always, None, false, TagDecision::Ask),
             (Freshness::Never, None, true, TagDecision::Ask),
             (Freshness::Always, old, false, TagDecision::CheckThenServe),
             (Freshness::Always, old, true, TagDecision::ServeStale),
-            (Freshness::Always, new, false, TagDecision::ServeCached),
+            (Freshness::Always, new, false, TagDecision::CheckThenServe),
+            (
+                Freshness::After(Duration::from_secs(60)),
+                outdated,
+                false,
+                TagDecision::CheckThenServe,
+            ),
+            (Freshness::Never, outdated, false, TagDecision::ServeCached),
             (
                 Freshness::After(Duration::from_secs(60)),
                 old,

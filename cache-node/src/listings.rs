@@ -12,7 +12,6 @@ use raft::MetaHandle;
 use tokio::time::timeout;
 
 use crate::pull_error::PullError;
-use crate::source_health::Health;
 use crate::sources::Sources;
 
 /// How long the source may take.
@@ -44,7 +43,7 @@ impl Listings {
         limit: Option<usize>,
         last: Option<&Tag>,
     ) -> Result<TagList, PullError> {
-        let error = if self.sources.health(&repository.host) == Health::Down {
+        let error = if self.sources.is_down(&repository.host) {
             PullError::unavailable(format!("{} is down", repository.host))
         } else {
             let n = limit.map(|limit| limit as u64);

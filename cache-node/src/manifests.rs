@@ -3,6 +3,7 @@
 use daemon::runtime::one_line;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use distribution::Source;
 use lru::LruCache;
@@ -11,6 +12,7 @@ use meta::{
 };
 use oci::{Digest, ManifestReference, MediaType, RawManifest, Repository};
 use raft::MetaHandle;
+use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::blobs::Blobs;
@@ -26,6 +28,9 @@ const RECENT_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("512 is not zero"
 /// Larger manifests are not kept in memory.
 const RECENT_BYTES_MAX: usize = 64 << 10;
 
+/// How often it is looked whether the cluster knows of a manifest that is served from memory.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// A manifest, and where it came from just now.
 #[derive(Debug, Clone)]
 pub struct FoundManifest {
@@ -33,6 +38,25 @@ pub struct FoundManifest {
     pub raw: RawManifest,
     /// Where it came from.
     pub source: Source,
+}
+
+/// A manifest in memory.
+struct Recent {
+    raw: RawManifest,
+    /// The cluster knows of it.
+    is_recorded: bool,
+    looked_at: Instant,
+}
+
+impl Recent {
+    /// Whether to look now if the cluster knows of it by now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = !self.is_recorded && now.duration_since(self.looked_at) >= LOOK_AGAIN_AFTER;
+        if is_due {
+            self.looked_at = now;
+        }
+        is_due
+    }
 }
 
 /// A manifest as the state has it.
@@ -50,7 +74,7 @@ pub struct Manifests {
     blobs: Arc<Blobs>,
     recorder: Recorder,
     completion: Completion,
-    recent: Mutex<LruCache<(Repository, Digest), RawManifest>>,
+    recent: Mutex<LruCache<(Repository, Digest), Recent>>,
 }
 
 /// What [`Manifests`] works with.
@@ -131,8 +155,15 @@ impl Manifests {
     /// [`PullError::Internal`] if the state cannot be read.
     pub async fn held(&self, repository: &Repository, digest: &Digest) -> Result<Option<RawManifest>, PullError> {
         let key = (repository.clone(), digest.clone());
-        if let Some(raw) = self.lock_recent().get(&key) {
-            return Ok(Some(raw.clone()));
+        let recent = self
+            .lock_recent()
+            .get_mut(&key)
+            .map(|recent| (recent.raw.clone(), recent.is_due(Instant::now())));
+        if let Some((raw, is_due)) = recent {
+            if is_due {
+                self.see_recorded(repository, &raw)?;
+            }
+            return Ok(Some(raw));
         }
         let Some(Recorded { media_type, bytes }) = self.recorded(repository, digest)? else {
             return Ok(None);
@@ -151,8 +182,19 @@ impl Manifests {
                 return Ok(None);
             }
         };
-        self.remember(repository, &raw);
+        self.remember(repository, &raw, true);
         Ok(Some(raw))
+    }
+
+    /// Proposes a manifest again that is served from memory and that the cluster does not know of: there was no quorum
+    /// when it was learned, or its proposal was lost.
+    fn see_recorded(&self, repository: &Repository, raw: &RawManifest) -> Result<(), PullError> {
+        if self.recorded(repository, raw.digest())?.is_some() {
+            self.remember(repository, raw, true);
+        } else {
+            self.learned(repository, raw, None);
+        }
+        Ok(())
     }
 
     fn recorded(&self, repository: &Repository, digest: &Digest) -> Result<Option<Recorded>, PullError> {
@@ -190,7 +232,7 @@ impl Manifests {
         let reference = ManifestReference::Digest(digest.clone());
         match self.peers.manifest(owner, repository, &reference, asked).await {
             PeerAnswer::Found((raw, _)) => {
-                self.remember(repository, &raw);
+                self.remember(repository, &raw, false);
                 Some(Ok(FoundManifest {
                     raw,
                     source: Source::Peer,
@@ -208,7 +250,7 @@ impl Manifests {
     ///
     /// `candidate` names the tag it was found under.
     pub fn learned(&self, repository: &Repository, raw: &RawManifest, candidate: Option<Candidate>) {
-        self.remember(repository, raw);
+        self.remember(repository, raw, false);
         if raw.bytes().len() <= MANIFEST_INLINE_BYTES_MAX {
             let content = ManifestContent::Inline {
                 bytes: raw.bytes().to_vec(),
@@ -240,14 +282,20 @@ impl Manifests {
             });
     }
 
-    fn remember(&self, repository: &Repository, raw: &RawManifest) {
+    fn remember(&self, repository: &Repository, raw: &RawManifest, is_recorded: bool) {
+        self.blobs.prove(repository, raw);
         if raw.bytes().len() <= RECENT_BYTES_MAX {
+            let recent = Recent {
+                raw: raw.clone(),
+                is_recorded,
+                looked_at: Instant::now(),
+            };
             self.lock_recent()
-                .put((repository.clone(), raw.digest().clone()), raw.clone());
+                .put((repository.clone(), raw.digest().clone()), recent);
         }
     }
 
-    fn lock_recent(&self) -> std::sync::MutexGuard<'_, LruCache<(Repository, Digest), RawManifest>> {
+    fn lock_recent(&self) -> std::sync::MutexGuard<'_, LruCache<(Repository, Digest), Recent>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

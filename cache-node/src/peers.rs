@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use oci::{Digest, ManifestReference, RawManifest, Repository};
-use upstream::{FailureStatus, NodeBlob, NodeCall, NodeClient, NodeNotes, UpstreamError};
+use upstream::{FailureStatus, NodeBlob, NodeCall, NodeClient, NodeNotes, Phase, UpstreamError};
 
 use crate::asked::{Asked, HOPS_TO_OWNER};
 use crate::pull_error::PullError;
@@ -121,7 +121,7 @@ pub fn is_gateway_timeout(error: &UpstreamError) -> bool {
 pub fn is_unreachable(error: &UpstreamError) -> bool {
     match error {
         UpstreamError::Unavailable { source, .. } => source.downcast_ref::<FailureStatus>().is_none(),
-        UpstreamError::Timeout { .. } => true,
+        UpstreamError::Timeout { phase, .. } => *phase == Phase::Connect,
         _ => false,
     }
 }

@@ -21,6 +21,7 @@ use crate::tags::Tags;
 /// The registry of one cache node.
 pub struct Registry {
     known_hosts: BTreeSet<SourceHost>,
+    trusts_plain: bool,
     manifests: Arc<Manifests>,
     tags: Tags,
     blobs: Arc<Blobs>,
@@ -29,9 +30,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Answers from the given parts. `known_hosts` are the hosts whose port a path may carry as `host-port`.
+    /// Answers from the given parts. `known_hosts` are the hosts whose port a path may carry as `host-port`;
+    /// `trusts_plain` says that the tier has no certificates, so that plain connections may be its own.
     pub fn new(
         known_hosts: BTreeSet<SourceHost>,
+        trusts_plain: bool,
         manifests: Arc<Manifests>,
         tags: Tags,
         blobs: Arc<Blobs>,
@@ -39,6 +42,7 @@ impl Registry {
     ) -> Self {
         Self {
             known_hosts,
+            trusts_plain,
             manifests,
             tags,
             blobs,
@@ -54,7 +58,7 @@ impl Registry {
 
     async fn find_manifest(&self, query: &ManifestQuery) -> Result<ManifestAnswer, PullError> {
         let repository = self.repository(&query.name, &query.context)?;
-        let asked = Asked::from(&query.context);
+        let asked = Asked::of(&query.context, self.trusts_plain);
         match &query.reference {
             ManifestReference::Digest(digest) => {
                 let found = self.manifests.by_digest(&repository, digest, asked).await?;
@@ -100,7 +104,7 @@ async fn within_patience<T>(asked: Asked, answer: impl Future<Output = Result<T,
 
 impl distribution::Registry for Registry {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
-        let asked = Asked::from(&query.context);
+        let asked = Asked::of(&query.context, self.trusts_plain);
         let answer = within_patience(asked, self.find_manifest(&query)).await;
         let answer = answer.map_err(|error| error.answer(Wanted::Manifest));
         self.answers.manifest(answer.as_ref().map(|found| &found.notes));
@@ -108,7 +112,7 @@ impl distribution::Registry for Registry {
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
-        let asked = Asked::from(&query.context);
+        let asked = Asked::of(&query.context, self.trusts_plain);
         let answer = async {
             let repository = self.repository(&query.name, &query.context)?;
             if query.head {
@@ -124,7 +128,7 @@ impl distribution::Registry for Registry {
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {
-        let asked = Asked::from(&query.context);
+        let asked = Asked::of(&query.context, self.trusts_plain);
         let answer = async {
             let repository = self.repository(&query.name, &query.context)?;
             self.listings.tags(&repository, query.limit, query.last.as_ref()).await
@@ -135,7 +139,7 @@ impl distribution::Registry for Registry {
     }
 
     async fn referrers(&self, query: ReferrersQuery) -> Result<ReferrersAnswer, RegistryError> {
-        let asked = Asked::from(&query.context);
+        let asked = Asked::of(&query.context, self.trusts_plain);
         let answer = async {
             let repository = self.repository(&query.name, &query.context)?;
             self.listings

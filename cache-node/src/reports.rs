@@ -20,6 +20,7 @@ use crate::blobs::Blobs;
 use crate::copies::Inventory;
 use crate::provenance::Provenance;
 use crate::sources::Sources;
+use crate::tags::LAG_ENTRIES_MAX;
 use crate::tier::Tier;
 use crate::whole;
 
@@ -27,8 +28,6 @@ use crate::whole;
 const IMAGES_MAX: usize = 10_000;
 /// Tags read at once while listing.
 const PAGE: usize = 500;
-/// Entries a node that hears of a leader may be behind before it says so.
-const LAG_MAX: u64 = 10_000;
 
 /// Makes the reports.
 pub struct Reports {
@@ -106,7 +105,7 @@ impl Reports {
             }
             Some(_) => {}
         }
-        if raft.committed.saturating_sub(raft.applied) > LAG_MAX {
+        if raft.committed.saturating_sub(raft.applied) > LAG_ENTRIES_MAX {
             reasons.push(format!("behind by {} entries", raft.committed - raft.applied));
         }
         let dead: Vec<_> = self
@@ -257,13 +256,13 @@ impl Reports {
             media_type: record.media_type.to_string(),
             platform: child.and_then(platform),
             is_index: !record.references.children.is_empty() || record.media_type.is_index(),
-            here: record.inline || self.parts.blobs.find(digest).await.is_some(),
+            here: record.inline || self.parts.blobs.is_readable(digest).await,
             blobs,
         }
     }
 
     async fn blob(&self, digest: &Digest, size_bytes: u64) -> BlobHeld {
-        let here = self.parts.blobs.find(digest).await.is_some();
+        let here = self.parts.blobs.is_readable(digest).await;
         let origin = self.parts.provenance.of(digest).filter(|_| here);
         BlobHeld {
             digest: digest.to_string(),

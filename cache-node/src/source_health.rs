@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Longest pause between probes of a source that stays down.
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A host that is due for a probe for this long is asked for by nobody.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// Hosts remembered. Beyond it the failure of a new host is not remembered, which costs only its deadline again.
 const HOSTS_MAX: usize = 1024;
 
@@ -48,16 +50,27 @@ impl SourceHealth {
         if now < outage.probe_at {
             return Health::Down;
         }
+        outage.pause = (outage.pause * 2).min(PROBE_AFTER_MAX);
         outage.probe_at = now + outage.pause;
         Health::ProbeDue
     }
 
-    /// Records that `host` did not answer, or answered that it cannot serve.
+    /// Says whether `host` is down, for one who will not probe it.
+    pub fn is_down(&self, host: &SourceHost) -> bool {
+        self.down.contains_key(host)
+    }
+
+    /// Records that `host` did not answer, or answered that it cannot serve. Of a host that is down already this is no
+    /// news: only the time of its next probe counts, so that one who asks all the time does not put that off for ever.
     pub fn failed(&mut self, host: &SourceHost, now: Instant) {
-        if let Some(outage) = self.down.get_mut(host) {
-            outage.pause = (outage.pause * 2).min(PROBE_AFTER_MAX);
-            outage.probe_at = now + outage.pause;
-        } else if self.down.len() < HOSTS_MAX {
+        if self.down.contains_key(host) {
+            return;
+        }
+        if self.down.len() >= HOSTS_MAX {
+            // Hosts that were long down and that nobody asks for any more make room.
+            self.down.retain(|_, outage| now < outage.probe_at + FORGOTTEN_AFTER);
+        }
+        if self.down.len() < HOSTS_MAX {
             let outage = Outage {
                 probe_at: now + PROBE_AFTER_MIN,
                 pause: PROBE_AFTER_MIN,
@@ -114,6 +127,26 @@ mod tests {
             health.failed(&host(), now);
         }
         assert_eq!(health.check(&host(), now + PROBE_AFTER_MAX), Health::ProbeDue);
+    }
+
+    #[test]
+    fn failures_of_a_dead_source_do_not_put_off_its_probe() {
+        let (mut health, now) = (SourceHealth::default(), Instant::now());
+        health.failed(&host(), now);
+        for _ in 0..100 {
+            health.failed(&host(), now + PROBE_AFTER_MIN / 2);
+        }
+        assert_eq!(health.check(&host(), now + PROBE_AFTER_MIN), Health::ProbeDue);
+    }
+
+    #[test]
+    fn hosts_nobody_asks_for_any_more_make_room() {
+        let (mut health, now) = (SourceHealth::default(), Instant::now());
+        for n in 0..HOSTS_MAX {
+            health.failed(&format!("h{n}.example").parse().unwrap(), now);
+        }
+        health.failed(&host(), now + 2 * FORGOTTEN_AFTER);
+        assert!(health.is_down(&host()));
     }
 
     #[test]

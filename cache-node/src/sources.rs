@@ -3,7 +3,8 @@
 //! Nothing here waits longer than the caller allows for a source that does not answer, and a source that is known to be
 //! down is asked again only in the background.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::task::TaskSet;
@@ -20,6 +21,8 @@ use crate::source_health::{Health, SourceHealth};
 const QUESTIONS_MAX: usize = 10_000;
 /// How long "there is no such thing" serves those who ask later. Short: images appear.
 const NOT_FOUND_KEPT_FOR: Duration = Duration::from_secs(1);
+/// A source that has not answered a question about a tag by then counts as down until it does.
+const SLOW_AFTER: Duration = Duration::from_millis(1700);
 /// Longest wait for an answer about something that is not cached; a direct pull waits about as long.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -57,6 +60,11 @@ impl Sources {
         self.lock().check(host, Instant::now())
     }
 
+    /// Says whether `host` is down, for one who will not probe it.
+    pub fn is_down(&self, host: &SourceHost) -> bool {
+        self.lock().is_down(host)
+    }
+
     /// Hosts that are down, for people.
     pub fn down(&self) -> Vec<SourceHost> {
         self.lock().down().cloned().collect()
@@ -77,13 +85,10 @@ impl Sources {
         let question = self.ask_head(repository, tag);
         match timeout(patience, question).await {
             Ok(answer) => answer,
-            Err(_) => {
-                self.lock().failed(&repository.host, Instant::now());
-                Err(PullError::Timeout(format!(
-                    "{} did not answer in {patience:?}",
-                    repository.host
-                )))
-            }
+            Err(_) => Err(PullError::Timeout(format!(
+                "{} did not answer in {patience:?}",
+                repository.host
+            ))),
         }
     }
 
@@ -100,7 +105,14 @@ impl Sources {
         let key = (repository.clone(), tag.clone());
         let (repository, reference) = (repository.clone(), ManifestReference::Tag(tag.clone()));
         let fetch = async move {
-            let answer = client.head_manifest(&repository, &reference).await;
+            let mut question = pin!(client.head_manifest(&repository, &reference));
+            let answer = match timeout(SLOW_AFTER, &mut question).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    lock(&health).failed(&repository.host, Instant::now());
+                    question.await
+                }
+            };
             record(&health, &repository.host, answer.as_ref().err());
             answer
         };
@@ -162,9 +174,13 @@ impl Sources {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, SourceHealth> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SourceHealth> {
+        lock(&self.health)
     }
+}
+
+fn lock(health: &Mutex<SourceHealth>) -> MutexGuard<'_, SourceHealth> {
+    health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn landed<T>(answer: Option<Result<T, UpstreamError>>) -> Result<T, PullError> {
@@ -184,7 +200,7 @@ fn keep_error<T>(answer: &Result<T, UpstreamError>) -> Duration {
 }
 
 fn record(health: &Mutex<SourceHealth>, host: &SourceHost, error: Option<&UpstreamError>) {
-    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut health = lock(health);
     match error {
         Some(UpstreamError::Unavailable { .. } | UpstreamError::Timeout { .. } | UpstreamError::RateLimited { .. }) => {
             health.failed(host, Instant::now());

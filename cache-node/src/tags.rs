@@ -33,6 +33,8 @@ const CACHED_PATIENCE: Duration = Duration::from_millis(1800);
 const UNCACHED_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a node that is behind what the client has seen waits to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
+/// Entries a node that hears of a leader may be behind and still answer tags: some seconds of a busy cluster.
+pub const LAG_ENTRIES_MAX: u64 = 5000;
 /// How often at most a check that changed nothing is recorded.
 const CHECK_RECORDED_EVERY: Duration = Duration::from_secs(600);
 
@@ -82,16 +84,6 @@ struct Known {
     cache_index: CacheIndex,
 }
 
-impl Known {
-    /// The image that the source last named, while it is not whole.
-    fn unfinished(&self) -> Option<Digest> {
-        self.record
-            .candidate
-            .clone()
-            .filter(|candidate| *candidate != self.whole)
-    }
-}
-
 impl Tags {
     /// Puts the parts together.
     pub fn new(parts: TagParts) -> Self {
@@ -103,32 +95,24 @@ impl Tags {
     /// # Errors
     /// [`PullError`] where neither the source nor the cache has an answer.
     pub async fn by_tag(&self, repository: &Repository, tag: &Tag, asked: Asked) -> Result<TagAnswer, PullError> {
+        self.refuse_if_behind()?;
         let known = self.known_at(repository, tag, asked.cache_index).await?;
         let policy = self.parts.policies.policy(repository, tag);
-        let candidate = known.as_ref().and_then(Known::unfinished);
-        // Until it is whole, whether to give it out depends on its source, which is asked about it.
-        let policy = match policy {
-            Freshness::After(_) if candidate.is_some() => Freshness::Always,
-            policy => policy,
-        };
         let health = self.parts.sources.health(&repository.host);
         if health == Health::ProbeDue {
             self.parts.sources.probe(repository, tag, &self.parts.tasks);
         }
         let cached = known.as_ref().map(|known| CachedTag {
             checked_ago: checked_ago(&known.record),
+            is_outdated: known
+                .record
+                .candidate
+                .as_ref()
+                .is_some_and(|candidate| *candidate != known.whole),
         });
         match (decide(policy, cached, health != Health::Up), known) {
-            (TagDecision::ServeCached, Some(known)) => {
-                // What the source said a moment ago still holds: a tag must not go back to the image it moved from.
-                let is_fresh = health == Health::Up && policy != Freshness::Never;
-                let digest = candidate.filter(|_| is_fresh).unwrap_or_else(|| known.whole.clone());
-                self.serve(repository, &known, &digest, None, asked).await
-            }
-            (TagDecision::ServeStale, Some(known)) => {
-                self.serve(repository, &known, &known.whole, Some(Warning::Stale), asked)
-                    .await
-            }
+            (TagDecision::ServeCached, Some(known)) => self.serve(repository, &known, self.unchecked(), asked).await,
+            (TagDecision::ServeStale, Some(known)) => self.serve(repository, &known, Some(Warning::Stale), asked).await,
             (TagDecision::CheckThenServe, Some(known)) => {
                 self.check_or_stale(repository, tag, &known, policy, asked).await
             }
@@ -137,6 +121,25 @@ impl Tags {
                 self.check(repository, tag, None, policy, asked, deadline).await
             }
         }
+    }
+
+    /// A node that hears of a leader and is far behind it would answer with tags that moved long ago.
+    fn refuse_if_behind(&self) -> Result<(), PullError> {
+        let status = self.parts.ledger.status();
+        let status = status.borrow();
+        let behind = status.committed.saturating_sub(status.applied);
+        if status.leader.is_some() && behind > LAG_ENTRIES_MAX {
+            return Err(PullError::unavailable(format!(
+                "this node is behind the cluster by {behind} entries"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What to say of a tag that is answered without asking its source.
+    fn unchecked(&self) -> Option<Warning> {
+        let knows_a_leader = self.parts.ledger.status().borrow().leader.is_some();
+        (!knows_a_leader).then_some(Warning::Stale)
     }
 
     async fn known_at(
@@ -192,11 +195,10 @@ impl Tags {
         &self,
         repository: &Repository,
         known: &Known,
-        digest: &Digest,
         warning: Option<Warning>,
         asked: Asked,
     ) -> Result<TagAnswer, PullError> {
-        let found = self.parts.manifests.by_digest(repository, digest, asked).await?;
+        let found = self.parts.manifests.by_digest(repository, &known.whole, asked).await?;
         Ok(TagAnswer {
             raw: found.raw,
             source: found.source,
@@ -223,8 +225,7 @@ impl Tags {
         if known.record.stale_since_ms.is_none() {
             self.record_check(repository, tag, TagCheck::Failed);
         }
-        self.serve(repository, known, &known.whole, Some(Warning::Stale), asked)
-            .await
+        self.serve(repository, known, Some(Warning::Stale), asked).await
     }
 
     async fn check(

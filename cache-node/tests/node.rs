@@ -209,6 +209,22 @@ async fn a_tag_that_moved_is_seen_at_the_next_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_image_once_given_out_is_not_taken_back_while_its_source_lives() {
+    let source = FakeRegistry::start().await;
+    let (old, new) = (hello("1", 20), hello("1", 21));
+    source.push(&old);
+    let node = Node::start(&source, "").await;
+    node.cache(&old).await;
+    source.push(&new);
+    let_shared_answers_expire().await;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let manifest = node.pull(&new, "1").manifest().await.unwrap();
+        assert_eq!(manifest.digest(), new.root());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_old_image_is_served_whole_when_the_source_dies_halfway_through_the_new_one() {
     let mut source = FakeRegistry::start().await;
     let (old, new) = (hello("1", 5), hello("1", 6));

@@ -1,6 +1,7 @@
 //! A repository together with the registry it belongs to, and how request paths name one.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,19 @@ fn host_with_port(component: &str) -> Option<SourceHost> {
     format!("{host}:{port}").parse().ok()
 }
 
+impl FromStr for Repository {
+    type Err = NameError;
+
+    /// Reads what [`Display`](fmt::Display) printed: the host up to the first slash, whatever it looks like.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (host, name) = text.split_once('/').unwrap_or((text, ""));
+        Ok(Self {
+            host: host.parse()?,
+            name: name.parse()?,
+        })
+    }
+}
+
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.name)
@@ -97,6 +111,21 @@ mod tests {
         ];
         for (path, ns, expected) in table {
             assert_eq!(from_path(path, ns), expected, "{path} {ns:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_whatever_the_host_looks_like() {
+        for text in [
+            "docker.io/library/nginx",
+            "registry/team/app",
+            "localhost:5000/a",
+            "[::1]:5000/a/b",
+        ] {
+            assert_eq!(text.parse::<Repository>().unwrap().to_string(), text);
+        }
+        for bad in ["", "docker.io", "docker.io/", "/a", "a b/c"] {
+            assert!(bad.parse::<Repository>().is_err(), "{bad}");
         }
     }
 }

@@ -11,7 +11,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use oci::{ByteRange, Digest, Repository};
 
 use super::Blobs;
-use crate::asked::Asked;
 use crate::blob_store;
 use crate::fill::{FillError, FillReader, SourceError};
 use crate::pull_error::{PullError, Wanted};
@@ -28,7 +27,6 @@ pub(super) struct Elsewhere {
     pub(super) blobs: Arc<Blobs>,
     pub(super) repository: Repository,
     pub(super) digest: Digest,
-    pub(super) asked: Asked,
 }
 
 /// The rest of a [`StoredAnswer`].
@@ -88,7 +86,7 @@ impl Reading {
 
 impl Elsewhere {
     fn read(self, part: Range<u64>) -> io::Result<BlobStream> {
-        let fill = self.blobs.attach(&self.repository, &self.digest, None, self.asked);
+        let fill = self.blobs.attach_to_copies(&self.repository, &self.digest);
         let fill = fill.map_err(|error| io::Error::other(error.answer(Wanted::Blob)))?;
         Ok(part_of(fill, part.start, Some(part.end)))
     }

@@ -18,8 +18,12 @@ use crate::peers::Peers;
 use crate::sources::Sources;
 use crate::tier::{Ordinal, Tier};
 
-/// Sources asked for one fill, all told.
+/// Sources asked in a row that bring nothing.
 const TRIES_MAX: u32 = 24;
+/// What a node holds it gives at once; two nodes that want copies of each other must not wait for each other.
+const COPY_PATIENCE: Duration = Duration::from_secs(3);
+/// An owner that waits for its own source is waited for somewhat longer than it waits itself.
+const OWNER_PATIENCE: Duration = Duration::from_secs(35);
 /// Tries of the source registry in a row that bring nothing.
 const FRUITLESS_MAX: u32 = 3;
 /// Without a byte from anyone for this long nobody else is asked: a direct pull would have ended by now.
@@ -82,16 +86,17 @@ impl Plan {
 
     fn source(&self, step: Step) -> Box<dyn Source> {
         let (repository, digest) = (self.parts.repository.clone(), self.parts.digest.clone());
-        let peer = |peer, hop| PeerSource {
+        let peer = |peer, hop, patience| PeerSource {
             peers: self.parts.peers.clone(),
             peer,
             repository: repository.clone(),
             digest: digest.clone(),
             hop,
+            patience,
         };
         match step {
-            Step::Copy(ordinal) => Box::new(peer(ordinal, HOPS_LOCAL_ONLY)),
-            Step::Owner(ordinal) => Box::new(peer(ordinal, HOPS_TO_OWNER)),
+            Step::Copy(ordinal) => Box::new(peer(ordinal, HOPS_LOCAL_ONLY, COPY_PATIENCE)),
+            Step::Owner(ordinal) => Box::new(peer(ordinal, HOPS_TO_OWNER, OWNER_PATIENCE)),
             Step::Upstream => Box::new(UpstreamSource {
                 sources: Arc::clone(&self.parts.sources),
                 repository,
@@ -150,6 +155,7 @@ impl Progress {
         if failure.received_bytes > self.received_bytes {
             self.received_bytes = failure.received_bytes;
             self.fruitless = 0;
+            self.tries = 0;
         }
         let in_time = failure.silent_for < SILENCE_MAX;
         match (self.last, &failure.error) {
@@ -157,8 +163,8 @@ impl Progress {
                 self.fruitless += 1;
                 self.fruitless < FRUITLESS_MAX && in_time
             }
-            // A node that does not hold a copy may still be the owner that fetches it.
-            (Some(Step::Copy(_)), SourceError::NotFound) => true,
+            // A node that does not hold a copy, or not yet, may still be the owner that fetches it.
+            (Some(Step::Copy(_)), SourceError::NotFound | SourceError::NoProgress(_)) => true,
             (Some(Step::Owner(_)), SourceError::NotFound | SourceError::Denied { .. } | SourceError::NoProgress(_)) => {
                 false
             }

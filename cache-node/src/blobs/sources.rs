@@ -17,8 +17,6 @@ use crate::tier::Ordinal;
 
 /// The label of every source registry.
 pub const UPSTREAM: &str = "upstream";
-/// A peer that waits for its own source is waited for somewhat longer than it waits itself.
-const PEER_PATIENCE: Duration = Duration::from_secs(35);
 
 /// Another cache node.
 pub(super) struct PeerSource {
@@ -27,6 +25,8 @@ pub(super) struct PeerSource {
     pub(super) repository: Repository,
     pub(super) digest: Digest,
     pub(super) hop: u8,
+    /// How long it may send nothing while it lives.
+    pub(super) patience: Duration,
 }
 
 /// The source registry.
@@ -61,14 +61,14 @@ impl Source for PeerSource {
                 })
             }
             PeerAnswer::Refused(PullError::NotFound) => Err(SourceError::NotFound),
-            PeerAnswer::Refused(PullError::Timeout(_)) => Err(SourceError::NoProgress(PEER_PATIENCE)),
+            PeerAnswer::Refused(PullError::Timeout(_)) => Err(SourceError::NoProgress(self.patience)),
             PeerAnswer::Refused(error) => Err(SourceError::Denied { why: one_line(&error) }),
             PeerAnswer::Unable(why) => Err(SourceError::Unavailable { why, after: None }),
         }
     }
 
     fn patience(&self) -> Option<Duration> {
-        Some(PEER_PATIENCE)
+        Some(self.patience)
     }
 }
 

@@ -88,11 +88,14 @@ impl Worker {
         let since = Instant::now();
         match offer {
             Offer::Manifest { repository, digest } if self.images.len() < OPEN_MAX => {
-                self.images.entry(digest).or_insert(OpenImage {
-                    repository,
+                let asked = HashMap::new();
+                let open = self.images.entry(digest).or_insert_with(|| OpenImage {
+                    repository: repository.clone(),
                     since,
-                    asked: HashMap::new(),
+                    asked,
                 });
+                // Whoever was given the manifest last may have credentials that the one before lacked.
+                open.repository = repository;
             }
             Offer::Tag {
                 repository,

@@ -230,7 +230,14 @@ fn registry(config: &Config, base: &Base, blobs: &Arc<Blobs>, completion: Comple
         tasks: base.tasks.clone(),
     });
     let listings = Listings::new(base.ledger.clone(), Arc::clone(&base.sources));
-    Registry::new(known_hosts(config), manifests, tags, Arc::clone(blobs), listings)
+    Registry::new(
+        known_hosts(config),
+        config.tls.is_none(),
+        manifests,
+        tags,
+        Arc::clone(blobs),
+        listings,
+    )
 }
 
 /// The hosts whose port a request path may carry as `host-port`.
