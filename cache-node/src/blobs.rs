@@ -106,8 +106,9 @@ impl Blobs {
         asked: Asked,
     ) -> Result<BlobAnswer, PullError> {
         let held = self.find(digest).await;
-        let somewhere = held.is_some() || self.in_flight(digest).is_some() || self.is_known(digest)?;
-        if asked.must_be_proven() && somewhere {
+        if asked.must_be_proven()
+            && (held.is_some() || self.is_known(digest)? || self.is_fetched_for_another(repository, digest))
+        {
             self.confirm(repository, digest).await?;
         }
         if let Some(stat) = held
@@ -130,6 +131,12 @@ impl Blobs {
         let mut fill = self.attach(repository, digest, None, asked)?;
         // Not only its length: whoever has a next host is told within its patience that there is nothing to be had here.
         let size = fill.first_byte().await.map_err(answer::pull_error)?;
+        if self
+            .in_flight(digest)
+            .is_some_and(|fill| fill.origin == repository.to_string())
+        {
+            self.note_proof(repository, digest);
+        }
         let notes = Notes::from_source(Source::Upstream);
         Ok(BlobAnswer {
             digest: digest.clone(),
@@ -308,6 +315,20 @@ impl Blobs {
             Some(stat) => self.open(&stat.key).await.is_some(),
             None => false,
         }
+    }
+
+    /// Whether a blob is on its way through another repository, which says nothing of this one.
+    fn is_fetched_for_another(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.in_flight(digest)
+            .is_some_and(|fill| fill.origin != repository.to_string())
+    }
+
+    fn note_proof(&self, repository: &Repository, digest: &Digest) {
+        let proof = (repository.clone(), digest.clone());
+        self.proven
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(proof, ());
     }
 
     fn in_flight(&self, digest: &Digest) -> Option<FillStatus> {
