@@ -191,6 +191,7 @@ impl Starting {
         // Each is set here and nowhere else.
         self.member.blobs.set(blobs).ok();
         self.member.reports.set(reports).ok();
+        base.settle().await;
         self.gate.open();
         tracing::info!(node = self.config.node_name, "serving");
         Ok(())

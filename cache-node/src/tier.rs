@@ -10,13 +10,18 @@ use std::time::Duration;
 
 use daemon::task::TaskSet;
 use meta::placement;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use upstream::{NodeClient, NodeUrl, NodeUrlError};
 
 use crate::config::PeerAddress;
 
 /// How often each peer is asked whether it lives. A dead one is noticed by this or by the first request to it.
 const PING_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a node that starts waits to hear of the others. They ping each other every half second.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+/// How often it looks.
+const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 /// One cache node's place, from 0; also its slot in the layout.
 pub type Ordinal = u32;
@@ -37,6 +42,8 @@ pub struct Peer {
     /// Its gRPC port, for control.
     pub grpc: String,
     alive: AtomicBool,
+    /// It has answered since this node started.
+    heard: AtomicBool,
 }
 
 /// Whose turn it is.
@@ -72,6 +79,7 @@ impl Tier {
                 registry,
                 grpc: address.grpc.clone(),
                 alive: AtomicBool::new(true),
+                heard: AtomicBool::new(false),
             })
         };
         let peers = peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
@@ -132,6 +140,21 @@ impl Tier {
         }
     }
 
+    /// Waits until every other node has answered, at most [`SETTLE_MAX`]. Nodes that start together see each other
+    /// silent at first; who serves with that opinion fetches what another fetches too.
+    pub async fn settle(&self) {
+        let all_heard = async {
+            while !self
+                .others()
+                .all(|peer| peer.heard.load(Ordering::Relaxed) && self.is_alive(peer.ordinal))
+            {
+                sleep(SETTLE_POLL).await;
+            }
+        };
+        // Whether by then or not: a node that is gone must not hold up the others.
+        timeout(SETTLE_MAX, all_heard).await.ok();
+    }
+
     /// Where a node is reached.
     pub fn peer(&self, ordinal: Ordinal) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.ordinal == ordinal)
@@ -143,9 +166,9 @@ impl Tier {
     }
 
     fn mark_alive(&self, ordinal: Ordinal) {
-        if let Some(peer) = self.peer(ordinal)
-            && !peer.alive.swap(true, Ordering::Relaxed)
-        {
+        let Some(peer) = self.peer(ordinal) else { return };
+        peer.heard.store(true, Ordering::Relaxed);
+        if !peer.alive.swap(true, Ordering::Relaxed) {
             tracing::info!(peer = ordinal, "cache node answers again");
         }
     }
@@ -217,6 +240,19 @@ mod tests {
         assert_eq!(tier.owner(&key), Seat::Own);
         tier.mark_alive(ranking[0]);
         assert_eq!(tier.owner(&key), Seat::Peer(ranking[0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_settles_when_all_have_answered_or_after_a_while() {
+        let tier = Arc::new(tier(0, 3, 3));
+        let begun = tokio::time::Instant::now();
+        tier.mark_alive(1);
+        tier.mark_alive(2);
+        tier.settle().await;
+        assert!(begun.elapsed() < SETTLE_POLL);
+        tier.mark_dead(2);
+        tier.settle().await;
+        assert!(begun.elapsed() >= SETTLE_MAX);
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Base {
     }
 }
 
+impl Base {
+    /// Waits until this node knows which others live.
+    pub(super) async fn settle(&self) {
+        self.tier.settle().await;
+    }
+}
+
 impl Disk {
     pub(super) async fn open(config: &Config, base: &Base) -> Result<Self, StartError> {
         let opened = LocalBlobStore::open(&config.data_dir.join("store"), LocalOptions::default()).await;
