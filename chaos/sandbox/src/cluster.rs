@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port, is_alive, program, signal};
+use crate::process::{Process, free_port, is_alive, program, signal, tail_of};
 use crate::small_disk::SmallDisk;
 use crate::{http, wait};
 
@@ -330,9 +330,14 @@ impl Cluster {
         })
     }
 
-    /// The end of what `kuik up` and its children wrote, for a failure's message.
+    /// The end of what `kuik up` and each of its children wrote, for a failure's message.
     pub fn log_tail(&self) -> String {
-        self.kuik.log_tail()
+        let mut text = self.kuik.log_tail();
+        let entries = std::fs::read_dir(self.directory.path().join("data/log"));
+        for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            text.push_str(&format!("\n--- {}:\n{}", path.display(), tail_of(&path)));
+        }
+        text
     }
 
     fn make_sure_all_are_gone(&self) -> Result<()> {

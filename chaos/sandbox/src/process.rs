@@ -69,10 +69,7 @@ impl Process {
 
     /// The last lines of its output.
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+        tail_of(&self.log)
     }
 
     /// Asks the process to end, and kills it if it does not within a grace period.
@@ -111,6 +108,14 @@ impl Drop for Process {
             let _ = self.kill();
         }
     }
+}
+
+/// The last lines of a log; nothing if it cannot be read.
+pub(crate) fn tail_of(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }
 
 /// Sends a signal to a process.

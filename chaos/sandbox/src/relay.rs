@@ -54,7 +54,9 @@ struct State {
     bytes_per_second: Option<u64>,
     /// When the wire, shared by all connections, is free for the next chunk.
     free_at: Instant,
-    requests: Vec<String>,
+    started: Instant,
+    /// When each arrived, since the start, and its first line.
+    requests: Vec<(Duration, String)>,
     answer_bytes: u64,
     closed: bool,
 }
@@ -71,6 +73,7 @@ impl Relay {
             fault: Fault::None,
             bytes_per_second: None,
             free_at: Instant::now(),
+            started: Instant::now(),
             requests: Vec::new(),
             answer_bytes: 0,
             closed: false,
@@ -103,13 +106,14 @@ impl Relay {
 
     /// The request lines seen so far that contain `part`.
     pub fn requests(&self, part: &str) -> Vec<String> {
-        self.shared
-            .lock()
-            .requests
-            .iter()
-            .filter(|line| line.contains(part))
-            .cloned()
-            .collect()
+        self.timed_requests(part).into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// The same, each with its time since the relay started.
+    pub fn timed_requests(&self, part: &str) -> Vec<(Duration, String)> {
+        let state = self.shared.lock();
+        let wanted = state.requests.iter().filter(|(_, line)| line.contains(part));
+        wanted.cloned().collect()
     }
 
     /// Bytes of answers passed on so far, headers included.
@@ -212,7 +216,9 @@ fn pass_requests(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) -> i
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            shared.lock().requests.push(line);
+            let mut state = shared.lock();
+            let at = state.started.elapsed();
+            state.requests.push((at, line));
             head.drain(..end + 4);
         }
         if !shared.may_pass(0) {
