@@ -138,6 +138,23 @@ async fn one_node_forms_a_cluster_of_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_form_five_voters_and_do_without_any_two() {
+    let mut places = places(5, Disk::memory).await;
+    start_all(&mut places).await;
+    for place in &places {
+        place.wait_until("five voters", |status| status.voters.len() == 5).await;
+    }
+    let first = leader(&places).await;
+    let before = write_layout(places[first].handle()).await;
+
+    places[first].kill().await;
+    places[(first + 1) % 5].kill().await;
+
+    let survivor = (first + 2) % 5;
+    assert_eq!(write_layout(places[survivor].handle()).await, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_disk_comes_back_as_a_learner_with_a_new_id() {
     let mut places = places(3, Disk::memory).await;
     start_all(&mut places).await;
