@@ -6,10 +6,10 @@
 mod announce;
 mod answer;
 mod plan;
+mod proofs;
 mod sources;
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,9 +17,8 @@ use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use distribution::{BlobAnswer, Notes, Source, UnreadBlob};
 use futures::TryStreamExt;
-use lru::LruCache;
 use meta::{Command, CommitBlob, Gen, Link, view};
-use oci::{Digest, MANIFEST_SIZE_BYTES_MAX, Manifest, RawManifest, Repository};
+use oci::{Digest, MANIFEST_SIZE_BYTES_MAX, RawManifest, Repository};
 use raft::MetaHandle;
 
 use crate::asked::Asked;
@@ -34,10 +33,9 @@ use crate::sources::Sources;
 use announce::Announcer;
 use answer::{Elsewhere, FillAnswer, StoredAnswer};
 use plan::{Plan, PlanParts, Scope};
+use proofs::Proofs;
 pub use sources::UPSTREAM;
 
-/// What repositories were seen to name, remembered until the state says so. A manifest names some 10 blobs.
-const PROVEN_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 /// Fills at which nothing more is fetched in the background: the other half is for those who wait.
 const BACKGROUND_FILLS_MAX: usize = FILLS_MAX / 2;
 /// How long a source may take to confirm that a repository has a blob that is here for another one.
@@ -71,7 +69,7 @@ pub struct BlobParts {
 pub struct Blobs {
     parts: BlobParts,
     announcer: Announcer,
-    proven: Mutex<LruCache<(Repository, Digest), ()>>,
+    proofs: Proofs,
 }
 
 /// What came of asking this node to keep a blob.
@@ -91,7 +89,7 @@ impl Blobs {
         Self {
             parts,
             announcer,
-            proven: Mutex::new(LruCache::new(PROVEN_MAX)),
+            proofs: Proofs::default(),
         }
     }
 
@@ -135,7 +133,7 @@ impl Blobs {
             .in_flight(digest)
             .is_some_and(|fill| fill.origin == repository.to_string())
         {
-            self.note_proof(repository, digest);
+            self.proofs.note(repository, digest);
         }
         let notes = Notes::from_source(Source::Upstream);
         Ok(BlobAnswer {
@@ -207,18 +205,7 @@ impl Blobs {
         if self.find(digest).await.is_some() {
             return Kept::Held;
         }
-        let scope = Scope {
-            present: true,
-            owner: false,
-            upstream: false,
-        };
-        let plan = self.plan(repository, digest, Some(size_bytes), scope);
-        let plan = FillPlan {
-            origin: repository.to_string(),
-            size_bytes: Some(size_bytes),
-            sources: Box::new(plan),
-        };
-        if let Err(error) = self.parts.fills.attach(digest, plan) {
+        if let Err(error) = self.fill(repository, digest, Some(size_bytes), Scope::COPIES) {
             tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not copied now");
         }
         Kept::Filling
@@ -227,17 +214,7 @@ impl Blobs {
     /// Begins to read a blob that this disk turns out not to have from a node that holds a whole copy. Bytes that nobody
     /// has verified yet may not follow those of a stored copy.
     fn attach_to_copies(&self, repository: &Repository, digest: &Digest) -> Result<FillReader, PullError> {
-        let scope = Scope {
-            present: true,
-            owner: false,
-            upstream: false,
-        };
-        let plan = FillPlan {
-            origin: repository.to_string(),
-            size_bytes: None,
-            sources: Box::new(self.plan(repository, digest, None, scope)),
-        };
-        self.parts.fills.attach(digest, plan).map_err(answer::pull_error)
+        self.fill(repository, digest, None, Scope::COPIES)
     }
 
     /// Tells the cluster of a blob that lies here and that it does not know of: its proposal was lost.
@@ -283,14 +260,7 @@ impl Blobs {
 
     /// Remembers that `repository` gave out a manifest, which proves the blobs it names.
     pub fn prove(&self, repository: &Repository, raw: &RawManifest) {
-        let Ok(Manifest::Image(image)) = raw.parse() else {
-            return;
-        };
-        let manifest = Manifest::Image(image);
-        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        for blob in manifest.blobs() {
-            proven.put((repository.clone(), blob.digest.clone()), ());
-        }
+        self.proofs.of_manifest(repository, raw);
     }
 
     /// What is being fetched now.
@@ -323,20 +293,8 @@ impl Blobs {
             .is_some_and(|fill| fill.origin != repository.to_string())
     }
 
-    fn note_proof(&self, repository: &Repository, digest: &Digest) {
-        let proof = (repository.clone(), digest.clone());
-        self.proven
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(proof, ());
-    }
-
     fn in_flight(&self, digest: &Digest) -> Option<FillStatus> {
-        self.parts
-            .fills
-            .status()
-            .into_iter()
-            .find(|fill| fill.digest == *digest)
+        self.parts.fills.status_of(digest)
     }
 
     async fn open(&self, key: &BlobKey) -> Option<Box<dyn BlobReader>> {
@@ -371,17 +329,17 @@ impl Blobs {
             owner: asked.may_ask_owner(),
             upstream: true,
         };
-        let plan = self.plan(repository, digest, size_bytes, scope);
-        let plan = FillPlan {
-            origin: repository.to_string(),
-            size_bytes,
-            sources: Box::new(plan),
-        };
-        self.parts.fills.attach(digest, plan).map_err(answer::pull_error)
+        self.fill(repository, digest, size_bytes, scope)
     }
 
-    fn plan(&self, repository: &Repository, digest: &Digest, size_bytes: Option<u64>, scope: Scope) -> Plan {
-        Plan::new(PlanParts {
+    fn fill(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size_bytes: Option<u64>,
+        scope: Scope,
+    ) -> Result<FillReader, PullError> {
+        let sources = Plan::new(PlanParts {
             peers: self.parts.peers.clone(),
             sources: Arc::clone(&self.parts.sources),
             announcer: self.announcer.clone(),
@@ -389,7 +347,13 @@ impl Blobs {
             digest: digest.clone(),
             size_bytes,
             scope,
-        })
+        });
+        let plan = FillPlan {
+            origin: repository.to_string(),
+            size_bytes,
+            sources: Box::new(sources),
+        };
+        self.parts.fills.attach(digest, plan).map_err(answer::pull_error)
     }
 
     fn is_known(&self, digest: &Digest) -> Result<bool, PullError> {
@@ -411,11 +375,7 @@ impl Blobs {
             .sources
             .head_blob(repository, digest, CONFIRM_PATIENCE)
             .await?;
-        let proof = (repository.clone(), digest.clone());
-        self.proven
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(proof, ());
+        self.proofs.note(repository, digest);
         let link = Link {
             repository: repository.clone(),
             digest: digest.clone(),
@@ -425,14 +385,7 @@ impl Blobs {
     }
 
     fn is_proven(&self, repository: &Repository, digest: &Digest) -> Result<bool, PullError> {
-        let proof = (repository.clone(), digest.clone());
-        if self
-            .proven
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&proof)
-            .is_some()
-        {
+        if self.proofs.has(repository, digest) {
             return Ok(true);
         }
         let state = self.parts.ledger.local();

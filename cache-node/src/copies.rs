@@ -28,8 +28,10 @@ const TICK: Duration = Duration::from_secs(1);
 const PAGE: usize = 2000;
 /// Fills in flight at which no further copies are begun: what clients wait for goes first.
 const BUSY_FILLS: usize = 16;
-/// Where copies between nodes are accounted; no source registry has this name.
-const COPIES: (&str, &str) = ("kuik.local", "copies");
+/// The host that no source registry has.
+pub const RESERVED_HOST: &str = "kuik.local";
+/// Where copies between nodes are accounted.
+const COPIES: (&str, &str) = (RESERVED_HOST, "copies");
 
 /// What the worker needs.
 pub struct CopyParts {

@@ -194,6 +194,12 @@ impl Fills {
         Some(FillReader::new(flight, id, String::new()))
     }
 
+    /// The fill of `digest`, if one is in flight.
+    pub fn status_of(&self, digest: &Digest) -> Option<FillStatus> {
+        let flight = self.shared.lock().get(digest).cloned()?;
+        (!flight.is_failed()).then(|| flight.status())
+    }
+
     /// Fills in flight, in the order of their digests.
     pub fn status(&self) -> Vec<FillStatus> {
         let flights: Vec<_> = self.shared.lock().values().cloned().collect();

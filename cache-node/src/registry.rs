@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::asked::{Asked, NEXT_HOST_PATIENCE};
 use crate::blobs::Blobs;
+use crate::copies::RESERVED_HOST;
 use crate::listings::Listings;
 use crate::manifests::Manifests;
 use crate::metrics::Answers;
@@ -52,8 +53,13 @@ impl Registry {
     }
 
     fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, PullError> {
-        Repository::from_path(name, context.ns.as_ref(), |host| self.known_hosts.contains(host))
-            .map_err(PullError::Name)
+        let repository = Repository::from_path(name, context.ns.as_ref(), |host| self.known_hosts.contains(host))
+            .map_err(PullError::Name)?;
+        // What nodes copy for each other is accounted there; a client must not read through it what it may not have.
+        if repository.host.as_str() == RESERVED_HOST && Asked::of(context, self.trusts_plain).must_be_proven() {
+            return Err(PullError::NotFound);
+        }
+        Ok(repository)
     }
 
     async fn find_manifest(&self, query: &ManifestQuery) -> Result<ManifestAnswer, PullError> {

@@ -292,6 +292,21 @@ async fn a_repository_gives_out_only_what_its_own_source_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_through_the_name_under_which_nodes_copy() {
+    let source = FakeRegistry::start().await;
+    let image = hello("1", 30);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let (layer, _) = image.largest_blob();
+    let copies = Pull::new(&node.url, "kuik.local/copies", "1").within(SOON);
+    assert_eq!(
+        copies.blob(layer).await.unwrap_err().status(),
+        Some(StatusCode::NOT_FOUND)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_next_host_gets_a_miss_instead_of_a_wait() {
     let source = FakeRegistry::start().await;
     let image = hello("1", 12);

@@ -50,6 +50,15 @@ pub(super) struct Scope {
     pub(super) upstream: bool,
 }
 
+impl Scope {
+    /// Only nodes that hold a whole copy.
+    pub(super) const COPIES: Self = Self {
+        present: true,
+        owner: false,
+        upstream: false,
+    };
+}
+
 /// The plan of one fill.
 pub(super) struct Plan {
     parts: PlanParts,
