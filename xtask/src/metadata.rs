@@ -1,7 +1,8 @@
 //! The dependency graph, as `cargo metadata` tells it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -121,10 +122,15 @@ impl Graph {
 }
 
 /// The directory of the workspace's `Cargo.toml`.
+///
+/// Asked for when it runs: checkouts share what was built, so the one it was built in may be another or gone.
 pub(crate) fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a directory of the workspace")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let root = crate_dir.as_deref().and_then(Path::parent).map(Path::to_owned);
+        root.unwrap_or_else(|| PathBuf::from("."))
+    })
 }
 
 #[derive(Deserialize)]

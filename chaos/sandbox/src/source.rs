@@ -133,10 +133,12 @@ pub fn configuration(storage: &Path, authority: &str) -> String {
 
 /// Builds the images unless they are there, and says where they are.
 fn build_images() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+    // Asked for when it runs: checkouts share what was built, so the one it was built in may be another or gone.
+    let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR").context("run this through cargo")?;
+    let root = Path::new(&crate_dir)
         .ancestors()
-        .nth(2)
-        .context("find the workspace")?;
+        .find(|dir| dir.join("tools/images").is_file());
+    let root = root.context("find tools/images above the crate")?;
     let output = Command::new(root.join("tools/images"))
         .output()
         .context("start tools/images")?;
