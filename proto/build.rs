@@ -1,6 +1,10 @@
 //! Compiles the `.proto` files with protox, so that no protoc program is needed.
 
-const PROTOS: &[&str] = &["proto/kuik/v1/raft.proto", "proto/kuik/v1/peer.proto"];
+const PROTOS: &[&str] = &[
+    "proto/kuik/v1/raft.proto",
+    "proto/kuik/v1/peer.proto",
+    "proto/kuik/v1/control.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -1,5 +1,7 @@
 //! The wire contract between the parts: generated protobuf messages and gRPC services, by version.
 
+pub mod access;
+pub mod pod;
 pub mod report;
 pub mod status;
 

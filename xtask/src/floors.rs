@@ -15,10 +15,13 @@ const FLOORS: &[(&str, u8)] = &[
     ("distribution", 2),
     ("cache-node", 3),
     ("proxy", 3),
+    ("webhook", 3),
+    ("controller", 3),
     ("testkit", 3),
     ("kuik", 4),
     ("sandbox", 4),
     ("sim", 4),
+    ("cluster", 4),
     ("xtask", 4),
     // It measures the clusters that the sandbox starts.
     ("bench", 5),
@@ -28,7 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
 const TEST_ONLY: &str = "testkit";
 
 /// Programs that are shipped; they never link [`TEST_ONLY`].
-const SHIPPED: &[&str] = &["cache-node", "proxy", "kuik"];
+const SHIPPED: &[&str] = &["cache-node", "proxy", "webhook", "controller", "kuik"];
 
 /// What a member must not reach through normal dependencies, however far away.
 const UNREACHABLE: &[(&str, &[&str])] = &[
@@ -36,6 +39,8 @@ const UNREACHABLE: &[(&str, &[&str])] = &[
     ("meta", &["tokio", "hyper", "tonic", "openraft", "rocksdb"]),
     ("proxy", &["openraft", "rocksdb", "librocksdb-sys"]),
     ("kuik", &["openraft", "rocksdb", "librocksdb-sys"]),
+    ("webhook", &["openraft", "rocksdb", "librocksdb-sys"]),
+    ("controller", &["openraft", "rocksdb", "librocksdb-sys"]),
     ("cache-node", &["kube"]),
 ];
 

@@ -1,0 +1,3 @@
+//! kuik's controller.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! kuik's webhook.
+
+fn main() {}
