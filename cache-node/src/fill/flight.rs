@@ -130,6 +130,7 @@ impl Flight {
         };
         state.origin.clone_from(&next.origin);
         if state.window.end() == 0 {
+            state.announced = next.size_bytes;
             state.total = next.size_bytes;
         }
         plan
@@ -204,13 +205,14 @@ impl Flight {
         self.lock().readers.is_empty()
     }
 
-    /// Forgets what arrived if no reader can have seen any of it.
+    /// Forgets what arrived, and the length its source gave, if no reader can have seen any of it.
     pub(super) fn restart(&self) -> bool {
         let mut state = self.lock();
         let unseen = state.shown_bytes() == 0;
         if unseen {
             state.window = Window::default();
             state.stored = None;
+            state.total = state.announced;
         }
         unseen
     }

@@ -23,6 +23,8 @@ pub(super) const UNSTORED_WINDOW_BYTES: u64 = 8 << 20;
 /// The state of one fill.
 pub(super) struct State {
     pub(super) total: Option<u64>,
+    /// The length that a descriptor gives, whatever sources say.
+    pub(super) announced: Option<u64>,
     pub(super) window: Window,
     /// What of the blob can be read from the store, while and after it is written.
     pub(super) stored: Option<Arc<dyn BlobReader>>,
@@ -72,6 +74,7 @@ impl State {
     pub(super) fn new(plan: FillPlan) -> Self {
         Self {
             total: None,
+            announced: None,
             window: Window::default(),
             stored: None,
             storing: true,

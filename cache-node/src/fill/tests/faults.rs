@@ -63,6 +63,17 @@ async fn wrong_bytes_that_nobody_saw_are_replaced_by_the_next_source() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn length_of_a_source_that_lied_does_not_bind_the_next() {
+    let kit = Kit::new();
+    let content = content(TAIL_BYTES as usize);
+    let lies = Script::of(&vec![0; 5].into()).rest();
+    let honest = Script::of(&content).rest();
+    let reader = kit.attach_sized(&content, None, [lies, honest]).unwrap();
+    assert!(read_all(reader.read(0, None)).await.unwrap() == content);
+    assert_eq!(kit.opens(), [("source-0".into(), 0), ("source-1".into(), 0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn source_that_announces_another_length_is_not_used() {
     let kit = Kit::new();
     let content = content(MIB);
