@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::licence;
-use crate::metadata::{Graph, Package, workspace_root};
+use crate::metadata::{Graph, PATCHED, Package, workspace_root};
 
 #[derive(Deserialize)]
 struct Rules {
@@ -51,7 +51,7 @@ pub(crate) fn check() -> Result<()> {
 fn judge(package: &Package, rules: &Rules) -> Option<String> {
     let source = package.source.as_deref()?;
     let name = format!("{} {}", package.name, package.version);
-    if !source.starts_with("registry+") {
+    if !source.starts_with("registry+") && source != PATCHED {
         return Some(format!("{name}: comes from {source}, not from the registry"));
     }
     if let Some(ban) = rules.bans.deny.iter().find(|ban| ban.name == package.name) {

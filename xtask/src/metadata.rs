@@ -9,6 +9,12 @@ use serde::Deserialize;
 
 use crate::step::cargo;
 
+/// What is built; deny.toml has the same list.
+const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+
+/// [`Package::source`] of a package of third_party/, which replaces the registry's.
+pub(crate) const PATCHED: &str = "patched";
+
 /// How one package depends on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -39,7 +45,9 @@ impl Graph {
     /// # Errors
     /// If cargo fails, or says something this program does not understand.
     pub(crate) fn load() -> Result<Self> {
-        let output = cargo(&["metadata", "--format-version", "1", "--locked", "--all-features"])
+        let mut metadata = cargo(&["metadata", "--format-version", "1", "--locked", "--all-features"]);
+        let output = metadata
+            .args(PLATFORMS.iter().flat_map(|platform| ["--filter-platform", platform]))
             .output()
             .context("start cargo metadata")?;
         if !output.status.success() {
@@ -55,7 +63,9 @@ impl Graph {
             let edges = node.deps.into_iter().flat_map(RawDep::into_edges).collect();
             dependencies.insert(node.id, edges);
         }
+        let members = raw.workspace_members;
         let packages = raw.packages.into_iter().map(|package| {
+            let patched = package.source.is_none() && !members.contains(&package.id);
             let dependencies = dependencies.remove(&package.id).unwrap_or_default();
             let RawPackage {
                 id,
@@ -70,7 +80,7 @@ impl Graph {
                     name,
                     version,
                     licence: license,
-                    source,
+                    source: if patched { Some(PATCHED.to_owned()) } else { source },
                     dependencies,
                 },
             )
@@ -135,6 +145,7 @@ pub(crate) fn workspace_root() -> &'static Path {
 
 #[derive(Deserialize)]
 struct RawMetadata {
+    workspace_members: BTreeSet<String>,
     packages: Vec<RawPackage>,
     resolve: RawResolve,
 }
