@@ -14,6 +14,7 @@ mod name;
 mod range;
 mod reference;
 mod repository;
+pub mod rewritten;
 mod verifier;
 
 pub use descriptor::{Descriptor, Platform};

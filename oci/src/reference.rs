@@ -52,6 +52,14 @@ pub enum ReferenceError {
         /// What is wrong with it.
         source: DigestError,
     },
+    /// It is an image, and no path of the proxy means it.
+    #[error("image reference {text:?} cannot be rewritten: {reason}")]
+    NotRewritable {
+        /// What was parsed.
+        text: String,
+        /// Why not.
+        reason: &'static str,
+    },
 }
 
 impl ManifestReference {
@@ -101,6 +109,15 @@ impl fmt::Display for ManifestReference {
 }
 
 impl ImageReference {
+    /// The one way to write it that cache nodes, webhook and controller share: `host/name@digest`, else
+    /// `host/name:tag`, with what Docker's rules fill in.
+    pub fn canonical(&self) -> String {
+        match self.manifest() {
+            ManifestReference::Digest(digest) => format!("{}@{digest}", self.repository),
+            ManifestReference::Tag(tag) => format!("{}:{tag}", self.repository),
+        }
+    }
+
     /// What a runtime asks the registry for: the digest, else the tag, else `latest`.
     pub fn manifest(&self) -> ManifestReference {
         match (&self.digest, &self.tag) {
@@ -216,6 +233,18 @@ mod tests {
         assert_eq!(manifest(&format!("a:1@{digest}")), digest.to_string());
         assert_eq!(manifest("a:1"), "1");
         assert_eq!(manifest("a"), "latest");
+    }
+
+    #[test]
+    fn canonical_references_say_host_name_and_what_is_pulled() {
+        let digest = Digest::sha256(b"x");
+        let canonical = |text: &str| text.parse::<ImageReference>().unwrap().canonical();
+        assert_eq!(canonical("nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(canonical("reg.io:5000/a:1"), "reg.io:5000/a:1");
+        assert_eq!(
+            canonical(&format!("quay.io/a:1@{digest}")),
+            format!("quay.io/a@{digest}")
+        );
     }
 
     #[test]
