@@ -6,7 +6,7 @@ PROFILE ?= release
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build up test e2e ci lint fix bench images
+.PHONY: help build up image test e2e ci lint fix bench images
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: ## Builds the programs into ./bin
 
 up: build ## Starts three cache nodes and a proxy on localhost:7439 (more: ARGS="--demo")
 	./bin/kuik up $(ARGS)
+
+image: build ## Builds the container image into ./image, an OCI layout (more: ARGS="--tag REF")
+	@$(ENV) cargo xtask image --output image --tag kube-image-keeper:latest --profile $(PROFILE) $(ARGS)
 
 test: ## Runs all tests, the end-to-end ones with real clients included
 	@tools/setup test

@@ -5,6 +5,7 @@
 mod check;
 mod deny;
 mod floors;
+mod image;
 mod licence;
 mod metadata;
 mod step;
@@ -21,6 +22,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fmt | clippy | doc | deny | floors      one part of it
   test [cargo test's arguments]           all tests, with a count as the last line
   e2e [name]                              the end-to-end tests alone
+  image --output DIR --tag REF [--profile dev] [--platform linux/ARCH] [--programs ARCH=DIR]... [--label K=V]...
+           container images from built programs, as an OCI image layout
   fix      format, and apply clippy's suggestions";
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let report = match words.as_slice() {
         ["ci"] => step::run_all(&check::gate()).and_then_tests(|| test_run::run_all(&[])),
         ["lint"] => step::run_all(&check::gate()),
+        ["image", rest @ ..] => return image(rest),
         ["fix"] => step::run_all(&check::fix()),
         ["test", rest @ ..] => Report::default().and_then_tests(|| test_run::run_all(rest)),
         ["e2e", rest @ ..] => Report::default().and_then_tests(|| test_run::run_end_to_end(rest)),
@@ -39,6 +43,16 @@ fn main() -> ExitCode {
         _ => return usage(),
     };
     report.finish()
+}
+
+fn image(arguments: &[&str]) -> ExitCode {
+    match image::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn usage() -> ExitCode {
