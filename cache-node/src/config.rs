@@ -18,6 +18,9 @@ use crate::freshness::{FreshnessError, FreshnessPolicies, RawFreshness};
 pub const COPIES_DEFAULT: u8 = 3;
 /// How long a fill from a source may make no progress. A direct pull is ended by its runtime at about the same time.
 pub const FILL_NO_PROGRESS: Duration = Duration::from_secs(30);
+/// Environment variable with the node's name. The ordinal is its trailing number where the configuration has none, so
+/// that all pods of a StatefulSet share one configuration.
+const NODE_NAME_VARIABLE: &str = "KUIK_NODE_NAME";
 /// Most peers a configuration may list.
 const PEERS_MAX: usize = 99;
 
@@ -46,6 +49,20 @@ pub struct Config {
     pub freshness: FreshnessPolicies,
     /// Bounds of fills.
     pub fill: FillLimits,
+    /// Who may read private images.
+    pub access: AccessConfig,
+}
+
+/// The `[access]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessConfig {
+    /// Private repositories are served only to proxies of nodes on which an admitted pod runs.
+    #[serde(default)]
+    pub enforce: bool,
+    /// Keys that seal stored credentials: a file `active` that names one, and one file per key. Without them no
+    /// credential is stored.
+    pub keys_dir: Option<PathBuf>,
 }
 
 /// Addresses a node listens on.
@@ -145,7 +162,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct RawConfig {
     node_name: Option<String>,
-    ordinal: u32,
+    ordinal: Option<u32>,
     data_dir: PathBuf,
     #[serde(default = "copies_default")]
     copies: u8,
@@ -160,6 +177,8 @@ struct RawConfig {
     freshness: RawFreshness,
     #[serde(default)]
     fill: RawFill,
+    #[serde(default)]
+    access: AccessConfig,
 }
 
 fn copies_default() -> u8 {
@@ -187,7 +206,7 @@ impl Config {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        raw.check()
+        raw.check(std::env::var(NODE_NAME_VARIABLE).ok().filter(|name| !name.is_empty()))
     }
 
     /// The address of this node among the peers.
@@ -200,15 +219,21 @@ impl Config {
 }
 
 impl RawConfig {
-    fn check(self) -> Result<Config, ConfigError> {
-        check_peers(&self.peers, self.ordinal)?;
+    /// `name` is the node's name as whoever started it says.
+    fn check(self, name: Option<String>) -> Result<Config, ConfigError> {
+        let named = name.as_deref().and_then(trailing_number);
+        let ordinal = self.ordinal.or(named).ok_or_else(|| ConfigError::Value {
+            key: "ordinal",
+            reason: format!("not written, and {NODE_NAME_VARIABLE} does not end in a number"),
+        })?;
+        check_peers(&self.peers, ordinal)?;
         let copies = NonZeroU8::new(self.copies).ok_or_else(|| ConfigError::Value {
             key: "copies",
             reason: "at least one copy is needed".into(),
         })?;
         Ok(Config {
-            node_name: self.node_name.unwrap_or_else(|| format!("node-{}", self.ordinal)),
-            ordinal: self.ordinal,
+            node_name: self.node_name.or(name).unwrap_or_else(|| format!("node-{ordinal}")),
+            ordinal,
             data_dir: self.data_dir,
             copies,
             allow_genesis: self.allow_genesis,
@@ -218,6 +243,7 @@ impl RawConfig {
             upstream: self.upstream.load().map_err(ConfigError::Upstream)?,
             freshness: self.freshness.try_into().map_err(ConfigError::Freshness)?,
             fill: self.fill.check()?,
+            access: self.access,
         })
     }
 }
@@ -244,6 +270,11 @@ impl RawFill {
             in_flight_max,
         })
     }
+}
+
+fn trailing_number(name: &str) -> Option<u32> {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    name[stem.len()..].parse().ok()
 }
 
 fn check_peers(peers: &[PeerAddress], own: u32) -> Result<(), ConfigError> {
@@ -296,6 +327,34 @@ mod tests {
         assert_eq!(config.fill.no_progress, FILL_NO_PROGRESS);
         assert_eq!(config.node_name, "node-0");
         assert!(!config.allow_genesis);
+    }
+
+    fn named(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let raw: RawConfig = toml::from_str(text).unwrap();
+        raw.check(Some(name.to_owned()))
+    }
+
+    #[test]
+    fn the_ordinal_is_the_number_at_the_end_of_the_name_where_none_is_written() {
+        let unnumbered = GOOD.replacen("ordinal = 0", "", 1);
+        let config = named(&unnumbered, "cache-registry-0").unwrap();
+        assert_eq!((config.ordinal, config.node_name.as_str()), (0, "cache-registry-0"));
+        assert_eq!(named(GOOD, "cache-registry-7").unwrap().ordinal, 0);
+        for name in ["cache-", "0é", "cache-4294967296"] {
+            let error = named(&unnumbered, name).unwrap_err().to_string();
+            assert!(error.contains("ordinal"), "{name}: {error}");
+        }
+        let unlisted = named(&unnumbered, "cache-12").unwrap_err().to_string();
+        assert!(unlisted.contains("12") && unlisted.contains("not listed"), "{unlisted}");
+    }
+
+    #[test]
+    fn access_is_not_enforced_unless_told() {
+        assert!(!load(GOOD).unwrap().access.enforce);
+        let text = format!("{GOOD}\n[access]\nenforce = true\nkeys_dir = \"/etc/kuik/kek\"");
+        let access = load(&text).unwrap().access;
+        assert!(access.enforce);
+        assert_eq!(access.keys_dir.unwrap(), PathBuf::from("/etc/kuik/kek"));
     }
 
     #[test]
