@@ -6,10 +6,10 @@ PROFILE ?= release
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build up image test e2e ci lint fix bench images
+.PHONY: help build up image test e2e ci lint fix bench images cluster cluster-down
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Builds the programs into ./bin
 	@tools/setup build
@@ -47,3 +47,10 @@ bench: build ## Measures kuik beside docker-registry, distribution and nginx
 images: ## Builds the real images that the end-to-end tests pull
 	@tools/setup test
 	@$(ENV) tools/images
+
+cluster: ## Starts a real Kubernetes on this machine, as root (ARGS="--nodes 2 --containerd mixed")
+	@tools/setup cluster
+	@hack/cluster/cluster up $(ARGS)
+
+cluster-down: ## Stops it and removes all of it
+	@hack/cluster/cluster down

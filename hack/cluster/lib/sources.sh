@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# The registries that pods' images come from, plain HTTP on port 80, and the DNS server that names them and the
+# cluster's services. `private` wants the user `puller` with the password `secret`.
+
+start_sources() {
+  if ! is_alive "$state/sources/init.pid"; then
+    make_place sources plain
+    plug_in sources "$dns_address" "${registry_address[@]}"
+  fi
+  local name
+  for name in "${!registry_address[@]}"; do start_source "$name"; done
+}
+
+start_source() {
+  local place=$state/sources auth=
+  # bcrypt of `secret`
+  printf 'puller:%s\n' '$2a$05$br8ga4G4x0OjvJPW.zsuuuTHhyyDEAraLR6k4cRJBxB1K5PdyPtGu' >"$place/htpasswd"
+  [ "$1" != private ] || auth="auth: {htpasswd: {realm: private, path: $place/htpasswd}}"
+  cat >"$place/$1.yml" <<YAML
+version: 0.1
+log: {level: info, accesslog: {disabled: false}}
+storage: {filesystem: {rootdirectory: $place/$1}, delete: {enabled: true}}
+http: {addr: "${registry_address[$1]}:80"}
+$auth
+YAML
+  start sources "$1" docker-registry serve "$place/$1.yml"
+  wait_for 10 "registry $1" answers "${registry_address[$1]}" 80
+}
+
+# answers ADDRESS PORT: something listens there
+answers() { enter sources bash -c "exec 3<>/dev/tcp/$1/$2"; }
+
+stop_source() { stop sources "$1"; }
+
+# each_source stop|start [NAME]
+each_source() {
+  local name
+  for name in ${2:-source private}; do "$1_source" "$name"; done
+}
+
+# The DNS server asks the API server, so it is started after it; what it knows survives an outage of it.
+start_dns() {
+  local place=$state/sources name
+  for name in "${!registry_address[@]}"; do echo "${registry_address[$name]} $name.$domain"; done >"$place/hosts"
+  cat >"$place/Corefile" <<COREFILE
+cluster.local:53 in-addr.arpa:53 {
+  bind $dns_address
+  kubernetes cluster.local in-addr.arpa {
+    kubeconfig $kubeconfig
+    pods insecure
+    ttl 5
+  }
+  cache 5
+}
+$domain:53 {
+  bind $dns_address
+  hosts $place/hosts {
+    ttl 5
+  }
+}
+.:53 {
+  bind $dns_address
+  template ANY ANY . {
+    rcode NXDOMAIN
+  }
+}
+COREFILE
+  start sources dns "$coredns/coredns" -conf "$place/Corefile"
+}
+
+# push_layout LAYOUT IMAGE
+push_layout() {
+  local credentials=()
+  case $2 in private.*) credentials=(--dest-creds puller:secret) ;; esac
+  local name=${2%%.*}
+  [ -n "${registry_address[$name]:-}" ] || die "$2: the registries are source.$domain, private.$domain, system.$domain"
+  in_network skopeo copy --quiet --dest-tls-verify=false "${credentials[@]}" "oci:$1" \
+    "docker://${registry_address[$name]}/${2#*/}"
+}
