@@ -74,10 +74,21 @@ pub(crate) struct TlsSection {
 pub(crate) struct ProxyConfig {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    /// Never: two clusters on one port would each get half of the requests.
+    pub(crate) reuse_port: bool,
     pub(crate) nodes: Vec<ProxyNode>,
     pub(crate) tls: TlsSection,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) upstream: RawUpstreamConfig,
+    pub(crate) limits: ProxyLimits,
+}
+
+/// Bounds of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyLimits {
+    /// Someone waits for `kuik up` to end.
+    pub(crate) drain_seconds: u64,
 }
 
 /// A cache node as the proxy knows it.
@@ -127,9 +138,11 @@ pub(crate) fn proxy_config(cluster: &Cluster, settings: &Settings, tls: TlsSecti
     ProxyConfig {
         listen: cluster.proxy.listen.clone(),
         admin: cluster.proxy.admin,
+        reuse_port: false,
         nodes: cluster.nodes.iter().map(node).collect(),
         tls,
         upstream: settings.upstream.clone(),
+        limits: ProxyLimits { drain_seconds: 15 },
     }
 }
 

@@ -3,9 +3,11 @@
 pub mod access;
 pub mod pod;
 pub mod report;
+#[cfg(feature = "grpc")]
 pub mod status;
 
 /// Version 1 of the contract.
+#[cfg(feature = "grpc")]
 pub mod v1 {
     #![allow(
         missing_docs,

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use upstream::{NodeUrl, RegistryClient};
 
 use crate::config::Config;
-use crate::listener;
+use crate::listener::{self, Bounds};
 use crate::metrics::Metrics;
 use crate::pull::Pull;
 use crate::registry::ProxyRegistry;
@@ -83,7 +83,11 @@ pub fn start(
         pull,
         knows_host: Box::new(move |host| registries.knows(host)),
     });
-    listener::serve(&registry, listeners, config.connections_max, shutdown);
+    let bounds = Bounds {
+        connections_max: config.connections_max,
+        drain: config.drain,
+    };
+    listener::serve(&registry, listeners, bounds, shutdown);
     gate.open();
     Ok(Proxy { addresses })
 }

@@ -18,6 +18,9 @@ pub(crate) const NEXT_HOST_AFTER: Duration = Duration::from_secs(3);
 /// Connections open at once. A runtime uses a handful per image it pulls; this many can be kept within the memory
 /// of a small pod.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
+/// Time for answers in flight once shutdown began: a large layer over a slow link takes minutes. Whoever starts the
+/// proxy may kill it earlier.
+pub(crate) const DRAIN: Duration = Duration::from_secs(300);
 /// Most cache nodes a configuration may list.
 const NODES_MAX: usize = 99;
 
@@ -28,6 +31,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Health and metrics, plain.
     pub admin: Option<SocketAddr>,
+    /// Whether another proxy may listen on the same ports, so that it takes over without a refused connection.
+    pub reuse_port: bool,
+    /// Unix socket that answers [`crate::check`].
+    pub check_socket: Option<PathBuf>,
     /// The cache nodes; may be none.
     pub nodes: Vec<NodeAddress>,
     /// Our certificate, and the authority of the tier.
@@ -38,6 +45,8 @@ pub struct Config {
     pub next_host_after: Duration,
     /// Connections open at once, per listener.
     pub connections_max: usize,
+    /// Time for answers in flight once shutdown began.
+    pub drain: Duration,
 }
 
 /// Where one cache node is reached.
@@ -88,6 +97,8 @@ pub enum ConfigError {
 struct RawConfig {
     listen: Option<Vec<SocketAddr>>,
     admin: Option<SocketAddr>,
+    reuse_port: Option<bool>,
+    check_socket: Option<PathBuf>,
     #[serde(default)]
     nodes: Vec<RawNode>,
     tls: Option<TlsFiles>,
@@ -109,6 +120,7 @@ struct RawNode {
 struct RawLimits {
     next_host_after_ms: Option<u64>,
     connections_max: Option<usize>,
+    drain_seconds: Option<u64>,
 }
 
 impl Config {
@@ -117,16 +129,28 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names file, line and key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let raw: RawConfig = toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))?;
-        raw.check()
+        RawConfig::read(path)?.check()
+    }
+
+    /// Reads the path of the check socket from a configuration file, and reads no other file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also if the file names none.
+    pub fn load_check_socket(path: &Path) -> Result<PathBuf, ConfigError> {
+        let socket = RawConfig::read(path)?.check_socket;
+        socket.ok_or_else(|| value("check_socket", "is missing, so the proxy cannot be asked"))
     }
 }
 
 impl RawConfig {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))
+    }
+
     fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(listen_default);
         check_listen(&listen)?;
@@ -146,11 +170,14 @@ impl RawConfig {
         Ok(Config {
             listen,
             admin: self.admin,
+            reuse_port: self.reuse_port.unwrap_or(true),
+            check_socket: self.check_socket,
             nodes,
             tls: self.tls,
             upstream: self.upstream.load().map_err(ConfigError::Upstream)?,
             next_host_after,
             connections_max,
+            drain: self.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
         })
     }
 }

@@ -6,6 +6,7 @@
 //! It deliberately keeps nothing on disk, takes no writes, and knows neither Raft nor how nodes store blobs.
 
 mod app;
+pub mod check;
 mod config;
 mod listener;
 mod metrics;
@@ -18,4 +19,4 @@ mod tag_tokens;
 
 pub use app::{Proxy, StartError, start};
 pub use config::{Config, ConfigError, NodeAddress};
-pub use listener::{ListenError, bind_all};
+pub use listener::{ListenError, bind, bind_all};

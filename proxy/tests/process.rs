@@ -107,3 +107,42 @@ fn a_taken_port_is_named() {
         "{error}"
     );
 }
+
+fn check(directory: &Path) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kuik-proxy"))
+        .args(["check", "--config"])
+        .arg(directory.join("proxy.toml"))
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_check_is_quick_and_says_whether_the_proxy_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = free_address();
+    // The node is nobody: what it says about itself must not depend on the tier.
+    let config = format!(
+        "listen = [\"{listen}\"]\ncheck_socket = {:?}\n[[nodes]]\nordinal = 0\nregistry = \"http://{}\"\n",
+        directory.path().join("proxy.sock"),
+        free_address(),
+    );
+    let mut child = start(directory.path(), &config);
+    until(|| (check(directory.path()).0 == Some(0)).then_some(()));
+    let fastest = (0..10).map(|_| {
+        let started = Instant::now();
+        assert_eq!(check(directory.path()), (Some(0), String::new()));
+        started.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(20), "{fastest:?}");
+
+    drop(child.stdin.take());
+    until(|| child.try_wait().unwrap());
+    let (code, error) = check(directory.path());
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("no proxy answers") && error.lines().count() == 1,
+        "{error}"
+    );
+}

@@ -67,7 +67,7 @@ impl World {
         let path = files.path().join("proxy.toml");
         std::fs::write(&path, text).unwrap();
         let config = Config::load(&path).unwrap();
-        let listeners = proxy::bind_all(&config.listen).await.unwrap();
+        let listeners = proxy::bind_all(&config.listen, config.reuse_port).unwrap();
         let shutdown = Shutdown::new();
         let proxy = proxy::start(config, listeners, &shutdown, &Readiness::new(&shutdown)).unwrap();
         let address = proxy.addresses()[0];
