@@ -51,6 +51,8 @@ pub(crate) struct Authorization {
 /// How a registry wants to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
+    /// Not by what it asked for: somebody else found out and told us.
+    Lent,
     Basic,
     Given,
     Bearer(Box<TokenKey>),

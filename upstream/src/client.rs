@@ -12,6 +12,7 @@ mod manifest;
 use std::future::Future;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use oci::{Endpoint, Repository, SourceHost};
 use tokio::time::Instant;
 
@@ -36,6 +37,14 @@ const IDLE_CONNECTIONS_MAX: usize = 8;
 pub struct RegistryClient {
     shared: Arc<Shared>,
     patience: Patience,
+    lent: Option<Arc<dyn LentAuthorizations>>,
+}
+
+/// Authorizations that someone who has the credentials got for us.
+pub trait LentAuthorizations: std::fmt::Debug + Send + Sync {
+    /// Value of the `Authorization` header for a repository, if one is at hand and has not ended. Asked before each
+    /// request, so it must not wait.
+    fn get(&self, repository: &Repository) -> Option<HeaderValue>;
 }
 
 #[derive(Debug)]
@@ -70,6 +79,7 @@ impl RegistryClient {
         Ok(Self {
             shared: Arc::new(shared),
             patience,
+            lent: None,
         })
     }
 
@@ -78,6 +88,15 @@ impl RegistryClient {
         Self {
             shared: Arc::clone(&self.shared),
             patience,
+            lent: self.lent.clone(),
+        }
+    }
+
+    /// The same client, which tries what `lent` has before its own credentials.
+    pub fn with_lent(self, lent: Arc<dyn LentAuthorizations>) -> Self {
+        Self {
+            lent: Some(lent),
+            ..self
         }
     }
 

@@ -26,7 +26,9 @@ mod transport;
 pub use address::{ForbiddenAddress, ForbiddenKind};
 pub use body::BodyStream;
 pub use budget::Budget;
-pub use client::{BlobHead, BlobStream, ManifestHead, NextPage, ReferrersPage, RegistryClient, TagsPage};
+pub use client::{
+    BlobHead, BlobStream, LentAuthorizations, ManifestHead, NextPage, ReferrersPage, RegistryClient, TagsPage,
+};
 pub use config::{
     BaseUrl, BaseUrlError, CONNECT_TIMEOUT, ClientIdentity, ConfigError, Credential, Credentials, CredentialsError,
     HEADER_TIMEOUT, HostRule, NO_PROGRESS_TIMEOUT, Patience, ProxyError, ProxyRules, RawHostRule, RawUpstreamConfig,

@@ -25,7 +25,7 @@ use crate::client::{BlobStream, content_length, part, range_headers};
 use crate::connector::Connector;
 use crate::error::{FailureStatus, Target, UpstreamError};
 use crate::retry_after::retry_after;
-use crate::silence::{self, SilencePolicy};
+use crate::silence::{self, Silence, SilencePolicy};
 use crate::transport::{Outgoing, Transport};
 use notes::text;
 
@@ -48,6 +48,8 @@ pub struct NodeTransport {
     pub connect_timeout: Duration,
     /// When to ask a silent node whether it lives.
     pub silence: SilencePolicy,
+    /// Sent with every request but pings.
+    pub headers: HeaderMap,
 }
 
 /// A blob from a node, and what the node says about it.
@@ -80,6 +82,7 @@ pub struct NodeClient {
     transport: Transport,
     pings: Transport,
     silence: SilencePolicy,
+    headers: HeaderMap,
 }
 
 impl Default for NodeTransport {
@@ -88,6 +91,7 @@ impl Default for NodeTransport {
             tls: None,
             connect_timeout: NODE_CONNECT_TIMEOUT,
             silence: SilencePolicy::default(),
+            headers: HeaderMap::new(),
         }
     }
 }
@@ -100,6 +104,7 @@ impl NodeClient {
             transport: Transport::new(connector.clone(), IDLE_CONNECTIONS_MAX),
             pings: Transport::new(connector, IDLE_PINGS_MAX),
             silence: transport.silence,
+            headers: transport.headers,
         }
     }
 
@@ -238,6 +243,35 @@ impl NodeClient {
         ))
     }
 
+    /// Gets a small document beside the protocol, all of it within `deadline`.
+    ///
+    /// # Errors
+    /// As [`NodeClient::get_blob`], and [`UpstreamError::Protocol`] if it is longer than `bytes_max`.
+    pub async fn get_document(
+        &self,
+        node: &NodeUrl,
+        path: &str,
+        bytes_max: usize,
+        deadline: Duration,
+    ) -> Result<Bytes, UpstreamError> {
+        let target = node.target(path.to_owned());
+        let uri = node.uri(path);
+        let mut outgoing = Outgoing::new(
+            Method::GET,
+            uri.map_err(|e| UpstreamError::protocol(&target, e.to_string()))?,
+        );
+        outgoing.headers = self.headers.clone();
+        let fetching = async {
+            let response = self.transport.send(&outgoing, &target, deadline).await?;
+            if !response.status().is_success() {
+                return Err(failure(response, &target).await);
+            }
+            body::read_whole(response.into_body(), bytes_max, &target, deadline).await
+        };
+        let asked = tokio::time::timeout(deadline, fetching).await;
+        asked.unwrap_or_else(|_elapsed| Err(body::silent(Silence::Stalled { quiet_for: deadline }, &target)))
+    }
+
     /// Asks a node whether it lives: any answer to `GET /v2/` within the policy's deadline means yes.
     pub async fn ping(&self, node: &NodeUrl) -> bool {
         let Ok(uri) = node.uri(&Endpoint::Base.path()) else {
@@ -270,6 +304,7 @@ impl NodeClient {
         let uri = node.uri(&with_ns(endpoint.path(), repository));
         let mut outgoing = Outgoing::new(method, uri.map_err(|e| UpstreamError::protocol(target, e.to_string()))?);
         outgoing.headers = headers;
+        outgoing.headers.extend(self.headers.clone());
         call.write(&mut outgoing.headers);
         let sending = self.transport.send(&outgoing, target, self.silence.progress_deadline);
         let waited = silence::answer(sending, self.silence, || self.ping(node)).await;

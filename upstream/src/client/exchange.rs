@@ -43,7 +43,13 @@ impl RegistryClient {
             .uri(&ask.endpoint.path())
             .map_err(|e| UpstreamError::protocol(target, e.to_string()))?;
         let authenticator = &self.shared.authenticator;
-        let mut authorization = authenticator.remembered(&place.access, &self.patience).await?;
+        let mut authorization = match self.lent.as_ref().and_then(|lent| lent.get(ask.repository)) {
+            Some(header) => Some(Authorization {
+                header,
+                scheme: Scheme::Lent,
+            }),
+            None => authenticator.remembered(&place.access, &self.patience).await?,
+        };
         let mut tried: Vec<Scheme> = Vec::new();
         for _ in 0..AUTHORIZED_ATTEMPTS_MAX - 1 {
             let answer = self.send(ask, &uri, authorization.as_ref(), target).await?;
