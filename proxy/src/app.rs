@@ -76,7 +76,7 @@ pub fn start(
         tokens: TagTokens::default(),
         metrics,
         next_host_limit: config.next_host_after,
-        supply: NetworkSupply::new(&node_urls, tls.as_ref(), registries.clone()),
+        supply: NetworkSupply::new(&node_urls, tls.as_ref(), config.node_name, registries.clone()),
     });
     start_probes(&pull, shutdown);
     let registry = Arc::new(ProxyRegistry {

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::tls::TlsFiles;
+use http::HeaderValue;
 use serde::Deserialize;
 use upstream::{NodeUrl, RawUpstreamConfig, UpstreamConfig};
 
+/// Environment variable that names the Kubernetes node this machine is.
+pub const NODE_NAME_ENV: &str = "KUIK_NODE_NAME";
 /// Where container runtimes look for the proxy, as in kube-image-keeper v1.
 pub(crate) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:7439", "[::1]:7439"];
 /// When a request that names its source host in `ns`, and so has a next host, is sent there.
@@ -37,6 +40,9 @@ pub struct Config {
     pub check_socket: Option<PathBuf>,
     /// The cache nodes; may be none.
     pub nodes: Vec<NodeAddress>,
+    /// The Kubernetes node this machine is, which the cache nodes are told; not from the file but from
+    /// [`NODE_NAME_ENV`].
+    pub node_name: Option<HeaderValue>,
     /// Our certificate, and the authority of the tier.
     pub tls: Option<TlsFiles>,
     /// Source registries.
@@ -168,6 +174,7 @@ impl RawConfig {
             return Err(value("limits.connections_max", "must be at least 1"));
         }
         Ok(Config {
+            node_name: node_name()?,
             listen,
             admin: self.admin,
             reuse_port: self.reuse_port.unwrap_or(true),
@@ -232,6 +239,16 @@ fn listen_default() -> Vec<SocketAddr> {
         .iter()
         .filter_map(|address| address.parse().ok())
         .collect()
+}
+
+fn node_name() -> Result<Option<HeaderValue>, ConfigError> {
+    let Some(name) = std::env::var_os(NODE_NAME_ENV).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let header = HeaderValue::from_bytes(name.as_encoded_bytes());
+    header
+        .map(Some)
+        .map_err(|_| value(NODE_NAME_ENV, format!("{} is no name of a node", name.display())))
 }
 
 fn value(key: &'static str, reason: impl Into<String>) -> ConfigError {

@@ -18,5 +18,5 @@ mod supply;
 mod tag_tokens;
 
 pub use app::{Proxy, StartError, start};
-pub use config::{Config, ConfigError, NodeAddress};
+pub use config::{Config, ConfigError, NODE_NAME_ENV, NodeAddress};
 pub use listener::{ListenError, bind, bind_all};

@@ -10,6 +10,8 @@ use daemon::tls::{Protocol, Tls};
 use distribution::{ManifestAnswer, ReferrersAnswer, TagList};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue};
+use proto::access::NODE_HEADER;
 
 use super::{BlobAsk, BlobStat, Found, ManifestAsk, OpenBlob, Part, ReferrersAsk, Supplier, Supply, TagsAsk};
 use node::Node;
@@ -26,9 +28,19 @@ pub(crate) struct NetworkSupply {
 
 impl NetworkSupply {
     /// Connects to nobody yet. `tls` is what nodes at `https` are shown and must show.
-    pub(crate) fn new(nodes: &[NodeUrl], tls: Option<&Tls>, registries: RegistryClient) -> Self {
+    /// `node_name` is this machine's, which every request tells.
+    pub(crate) fn new(
+        nodes: &[NodeUrl],
+        tls: Option<&Tls>,
+        node_name: Option<HeaderValue>,
+        registries: RegistryClient,
+    ) -> Self {
         let client = NodeClient::new(NodeTransport {
             tls: tls.map(|tls| tls.client_config(Protocol::Http1)),
+            headers: node_name
+                .map(|name| (HeaderName::from_static(NODE_HEADER), name))
+                .into_iter()
+                .collect(),
             silence: SilencePolicy {
                 progress_deadline: NODE_PROGRESS_DEADLINE,
                 ..SilencePolicy::default()
