@@ -1,11 +1,22 @@
 //! The controller: keeps certificates, CachedImages and Repositories, and tells the tier what the cluster uses.
 
+mod action;
 mod config;
 pub mod crd;
+mod executor;
+mod image;
 pub mod lease;
 mod metrics;
+mod name;
 pub mod pki;
+mod plan;
+mod pod;
+mod reconciler;
 mod run;
+mod state;
+mod tier;
+mod usage;
+mod watches;
 
 pub use config::{Architectures, Certificates, Config, ConfigError, Install, NodeAddress};
 pub use run::start;

@@ -1,9 +1,16 @@
 //! What the controller counts; names are kube-image-keeper v1's where it had them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use metrics::gauge;
+use metrics::{counter, gauge};
+
+use crate::state::State;
 
 const CERTIFICATE_END: &str = "kube_image_keeper_controller_certificate_not_after_timestamp";
+const CACHED_IMAGES: &str = "kube_image_keeper_controller_cached_images";
+const REPOSITORIES: &str = "kube_image_keeper_controller_repositories";
+const ACTIONS_FAILED: &str = "kube_image_keeper_controller_actions_failed_total";
 const IS_LEADER: &str = "kube_image_keeper_controller_is_leader";
 const UP: &str = "kube_image_keeper_controller_up";
 const BUILD_INFO: &str = "kube_image_keeper_controller_build_info";
@@ -26,4 +33,49 @@ pub(crate) fn certificate_end(secret: &str, end: Option<Timestamp>) {
     #[expect(clippy::cast_precision_loss)]
     let seconds = end.map_or(0.0, |end| end.as_second() as f64);
     gauge!(CERTIFICATE_END, "secret" => secret.to_owned()).set(seconds);
+}
+
+/// Counts an action that failed and is tried again.
+pub(crate) fn action_failed() {
+    counter!(ACTIONS_FAILED).increment(1);
+}
+
+/// Phases a gauge is kept for, so that one which empties reads 0.
+const PHASES: [&str; 5] = ["Synchronizing", "Pulling", "ErrImagePull", "Ready", "Terminating"];
+
+/// Says how many objects there are, by what they say of themselves.
+pub(crate) fn state(state: &State) {
+    let mut images: BTreeMap<(&str, bool, bool), u32> = BTreeMap::new();
+    for (_, object) in state.images.iter() {
+        let Some(status) = &object.status else { continue };
+        let phase = known_phase(status.phase.as_deref());
+        let key = (phase, status.is_cached.unwrap_or_default(), status.expires_at.is_some());
+        *images.entry(key).or_default() += 1;
+    }
+    for phase in PHASES {
+        for (cached, expiring) in [(false, false), (false, true), (true, false), (true, true)] {
+            let count = images.get(&(phase, cached, expiring)).copied().unwrap_or(0);
+            let labels = [
+                ("status", phase.to_owned()),
+                ("cached", cached.to_string()),
+                ("expiring", expiring.to_string()),
+            ];
+            gauge!(CACHED_IMAGES, &labels).set(count);
+        }
+    }
+    let mut repositories: BTreeMap<&str, u32> = BTreeMap::new();
+    for (_, object) in state.repositories.iter() {
+        let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
+        *repositories.entry(known_phase(phase)).or_default() += 1;
+    }
+    for phase in PHASES {
+        gauge!(REPOSITORIES, "status" => phase).set(repositories.get(phase).copied().unwrap_or(0));
+    }
+}
+
+fn known_phase(phase: Option<&str>) -> &'static str {
+    PHASES
+        .into_iter()
+        .find(|known| Some(*known) == phase)
+        .unwrap_or("Synchronizing")
 }

@@ -14,4 +14,4 @@ mod plan;
 mod secrets;
 mod webhook;
 
-pub use keeper::{Keeper, KeeperError};
+pub use keeper::{Identity, Keeper, KeeperError};

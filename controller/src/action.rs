@@ -1,0 +1,131 @@
+//! What the controller can do: the words in which plans are made.
+
+use proto::v1::ChangeDesiredRequest;
+
+use crate::crd::{CachedImageStatus, RepositoryStatus};
+
+/// One thing to do. Doing it twice is doing it once.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    CreateRepository {
+        name: String,
+        /// `host/name`.
+        repository: String,
+    },
+    CreateImage {
+        name: String,
+        source_image: String,
+        owner: Owner,
+    },
+    /// Puts our label and owner on an object that others made.
+    AdoptImage { name: String, owner: Owner },
+    RemoveFinalizers {
+        object: ObjectKind,
+        name: String,
+        /// From which this was decided.
+        version: String,
+        /// Those that stay.
+        kept: Vec<String>,
+    },
+    ImageStatus {
+        name: String,
+        uid: String,
+        /// Boxed, as it is much larger than the others.
+        status: Box<CachedImageStatus>,
+        notices: Vec<Notice>,
+    },
+    RepositoryStatus {
+        name: String,
+        status: Box<RepositoryStatus>,
+    },
+    DeleteImage {
+        name: String,
+        uid: String,
+        /// From which this was decided.
+        version: String,
+        notice: Notice,
+    },
+    /// Has the image checked at its source, then takes the annotation off that asked for it.
+    ForceUpdate {
+        name: String,
+        version: String,
+        image: String,
+    },
+    /// Tells the tier which images to keep.
+    Desire(ChangeDesiredRequest),
+}
+
+/// A Repository that owns CachedImages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+/// Kinds of objects with finalizers of v1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ObjectKind {
+    CachedImage,
+    Repository,
+}
+
+/// An event for people, about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
+}
+
+impl Notice {
+    pub(crate) fn normal(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            warning: false,
+            reason,
+            text: text.into(),
+        }
+    }
+
+    pub(crate) fn warning(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            warning: true,
+            reason,
+            text: text.into(),
+        }
+    }
+}
+
+/// What an action is about. Two actions of one key are never under way at once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ActionKey {
+    Image(String),
+    ImageStatus(String),
+    Repository(String),
+    RepositoryStatus(String),
+    Desired,
+}
+
+impl Action {
+    pub(crate) fn key(&self) -> ActionKey {
+        match self {
+            Self::CreateRepository { name, .. } => ActionKey::Repository(name.clone()),
+            Self::CreateImage { name, .. }
+            | Self::AdoptImage { name, .. }
+            | Self::DeleteImage { name, .. }
+            | Self::ForceUpdate { name, .. } => ActionKey::Image(name.clone()),
+            Self::RemoveFinalizers {
+                object: ObjectKind::CachedImage,
+                name,
+                ..
+            } => ActionKey::Image(name.clone()),
+            Self::RemoveFinalizers {
+                object: ObjectKind::Repository,
+                name,
+                ..
+            } => ActionKey::Repository(name.clone()),
+            Self::ImageStatus { name, .. } => ActionKey::ImageStatus(name.clone()),
+            Self::RepositoryStatus { name, .. } => ActionKey::RepositoryStatus(name.clone()),
+            Self::Desire(_) => ActionKey::Desired,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Carries out actions: the only place that writes objects.
+
+mod objects;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use crate::action::{Action, ObjectKind};
+use crate::crd::{CachedImage, Repository};
+use crate::metrics;
+use crate::plan;
+use crate::tier::{Tier, TierError};
+
+/// What came of an action.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Nothing to remember beyond what the watches will tell.
+    Done,
+    Image(Box<CachedImage>),
+    Repository(Box<Repository>),
+    /// The tier has heard it.
+    Desired(proto::v1::ChangeDesiredRequest),
+}
+
+/// Why an action failed. It is planned again while it is still due.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActionError {
+    #[error("API server")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Tier(#[from] TierError),
+    #[error("not done in time")]
+    Deadline,
+}
+
+/// Carries out actions. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    client: Client,
+    tier: Tier,
+    recorder: Recorder,
+}
+
+impl Executor {
+    pub(crate) fn new(client: Client, tier: Tier, recorder: Recorder) -> Self {
+        Self { client, tier, recorder }
+    }
+
+    pub(crate) async fn carry_out(&self, action: Action) -> Result<Outcome, ActionError> {
+        match action {
+            Action::CreateRepository { name, repository } => self.create_repository(&name, &repository).await,
+            Action::CreateImage {
+                name,
+                source_image,
+                owner,
+            } => self.create_image(&name, &source_image, &owner).await,
+            Action::AdoptImage { name, owner } => self.adopt_image(&name, &owner).await,
+            Action::RemoveFinalizers {
+                object: ObjectKind::CachedImage,
+                name,
+                version,
+                kept,
+            } => {
+                let image = self.keep_finalizers(&name, &version, &kept).await?;
+                Ok(image.map_or(Outcome::Done, |image| Outcome::Image(Box::new(image))))
+            }
+            Action::RemoveFinalizers {
+                object: ObjectKind::Repository,
+                name,
+                version,
+                kept,
+            } => {
+                let repository = self.keep_finalizers(&name, &version, &kept).await?;
+                Ok(repository.map_or(Outcome::Done, |repository| Outcome::Repository(Box::new(repository))))
+            }
+            Action::ImageStatus {
+                name,
+                uid,
+                status,
+                notices,
+            } => self.write_image_status(&name, &uid, &status, &notices).await,
+            Action::RepositoryStatus { name, status } => self.write_repository_status(&name, &status).await,
+            Action::DeleteImage {
+                name,
+                uid,
+                version,
+                notice,
+            } => self.delete_image(&name, &uid, &version, &notice).await,
+            Action::ForceUpdate { name, version, image } => {
+                self.tier.refresh(vec![image]).await?;
+                self.take_off_force_update(&name, &version).await
+            }
+            Action::Desire(request) => {
+                self.tier.change_desired(plan::parts(request.clone())).await?;
+                Ok(Outcome::Desired(request))
+            }
+        }
+    }
+}
+
+impl ActionError {
+    /// Someone else was faster, or the object is gone: the next plan knows more.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Api(kube::Error::Api(status)) => {
+                status.is_conflict() || status.is_already_exists() || status.is_not_found()
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn report(&self, action: &str) {
+        let error = daemon::runtime::one_line(self);
+        if self.is_overtaken() {
+            tracing::debug!(error, action, "action overtaken");
+        } else {
+            metrics::action_failed();
+            tracing::warn!(error, action, "action failed, trying again");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! From what is known to what is to be done. Pure: no IO, no clock.
+//!
+//! A plan is made anew from everything that is known, never from what changed, so nothing is ever missed. What is missing
+//! counts only once the watch that would have shown it is complete.
+
+mod condition;
+mod desired;
+mod expiry;
+mod image_status;
+mod objects;
+mod repository_status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::action::Action;
+use crate::config::Architectures;
+use crate::crd::CachedImage;
+use crate::image::Image;
+use crate::state::State;
+use crate::usage::{Use, usage};
+
+pub(crate) use desired::parts;
+
+/// What plans depend on beside the state.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    pub(crate) expiry_delay: Duration,
+    pub(crate) ignored_namespaces: BTreeSet<String>,
+    pub(crate) architectures: Architectures,
+}
+
+/// All that is to be done, the most urgent first.
+pub(crate) fn plan(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
+    let usage = usage(state.pods.iter(), &policy.ignored_namespaces);
+    let objects = ObjectsByImage::new(state);
+    let view = View {
+        state,
+        policy,
+        usage,
+        objects,
+        now,
+    };
+    let mut actions: Vec<Action> = desired::plan(&view).into_iter().collect();
+    actions.extend(objects::plan(&view));
+    actions.extend(image_status::plan(&view));
+    actions.extend(repository_status::plan(&view));
+    actions
+}
+
+/// The state, and what every part of a plan derives from it.
+struct View<'a> {
+    state: &'a State,
+    policy: &'a Policy,
+    usage: BTreeMap<Image, Use>,
+    objects: ObjectsByImage<'a>,
+    now: Timestamp,
+}
+
+/// CachedImages by the image they name. People may make several for one image.
+struct ObjectsByImage<'a> {
+    by_image: BTreeMap<Image, Vec<&'a CachedImage>>,
+    unreadable: Vec<&'a CachedImage>,
+}
+
+impl<'a> ObjectsByImage<'a> {
+    fn new(state: &'a State) -> Self {
+        let mut by_image: BTreeMap<Image, Vec<&'a CachedImage>> = BTreeMap::new();
+        let mut unreadable = Vec::new();
+        for (_, object) in state.images.iter() {
+            match image_of(object) {
+                Some(image) => by_image.entry(image).or_default().push(object),
+                None => unreadable.push(object),
+            }
+        }
+        Self { by_image, unreadable }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Image, &'a CachedImage)> {
+        self.by_image
+            .iter()
+            .flat_map(|(image, objects)| objects.iter().map(move |object| (image, *object)))
+    }
+}
+
+/// The image a CachedImage is about; v1's users also wrote it as rewritten.
+fn image_of(object: &CachedImage) -> Option<Image> {
+    let written = object.spec.source_image.as_str();
+    Image::parse(oci::rewritten::strip(written).unwrap_or(written)).ok()
+}
+
+fn is_deleting(object: &impl ResourceExt) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests;

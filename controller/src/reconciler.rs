@@ -1,0 +1,158 @@
+//! The one task that owns the state: takes changes in, makes plans, has them carried out.
+//!
+//! A plan replaces the one before. What a plan wants and is under way already is left alone; what failed waits longer
+//! each time, and is only done again if a later plan still wants it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::action::{Action, ActionKey};
+use crate::executor::{ActionError, Executor, Outcome};
+use crate::metrics;
+use crate::plan::{Policy, plan};
+use crate::state::{Change, Seen, State};
+
+/// Changes come in bursts; one plan is made for those of this long.
+const SETTLE: Duration = Duration::from_millis(50);
+/// A plan is made this often though nothing changed, as time alone makes things due.
+const TICK: Duration = Duration::from_secs(5);
+/// Changes taken in at once.
+const BATCH: usize = 512;
+/// What an action may take in all; every call inside has a deadline of its own.
+const ACTION_DEADLINE: Duration = Duration::from_secs(60);
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Owns the state.
+pub(crate) struct Reconciler {
+    state: State,
+    policy: Policy,
+    executor: Executor,
+    at_once_max: usize,
+    queue: VecDeque<Action>,
+    under_way: BTreeSet<ActionKey>,
+    failing: BTreeMap<ActionKey, Failing>,
+}
+
+struct Failing {
+    tries: u32,
+    until: Instant,
+}
+
+type Done = (ActionKey, Result<Outcome, ActionError>);
+
+impl Reconciler {
+    pub(crate) fn new(policy: Policy, executor: Executor, at_once_max: usize) -> Self {
+        Self {
+            state: State::default(),
+            policy,
+            executor,
+            at_once_max,
+            queue: VecDeque::new(),
+            under_way: BTreeSet::new(),
+            failing: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until `changes` end.
+    pub(crate) async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+        let mut running: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut due = Instant::now() + SETTLE;
+        loop {
+            tokio::select! {
+                n_changes = changes.recv_many(&mut batch, BATCH) => {
+                    if n_changes == 0 {
+                        return;
+                    }
+                    batch.drain(..).for_each(|change| self.state.apply(change));
+                    due = due.min(Instant::now() + SETTLE);
+                }
+                Some((key, done)) = running.next() => {
+                    self.settle(key, done);
+                    due = due.min(Instant::now() + SETTLE);
+                }
+                () = tokio::time::sleep_until(due) => {
+                    self.make_plan();
+                    due = Instant::now() + TICK;
+                }
+            }
+            while running.len() < self.at_once_max
+                && let Some(action) = self.queue.pop_front()
+            {
+                running.push(self.begin(action));
+            }
+        }
+    }
+
+    fn make_plan(&mut self) {
+        // Whole seconds, as Kubernetes keeps times: what is read back must equal what was written.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let actions = plan(&self.state, &self.policy, now);
+        metrics::state(&self.state);
+        let instant = Instant::now();
+        self.failing.retain(|_, failing| failing.until + BACKOFF_MAX > instant);
+        let waits = |key: &ActionKey| self.failing.get(key).is_some_and(|failing| failing.until > instant);
+        let due = actions.into_iter().filter(|action| {
+            let key = action.key();
+            !self.under_way.contains(&key) && !waits(&key)
+        });
+        self.queue = due.collect();
+    }
+
+    fn begin(&mut self, action: Action) -> BoxFuture<'static, Done> {
+        let key = action.key();
+        self.under_way.insert(key.clone());
+        let executor = self.executor.clone();
+        Box::pin(async move {
+            let done = tokio::time::timeout(ACTION_DEADLINE, executor.carry_out(action)).await;
+            (key, done.unwrap_or(Err(ActionError::Deadline)))
+        })
+    }
+
+    fn settle(&mut self, key: ActionKey, done: Result<Outcome, ActionError>) {
+        self.under_way.remove(&key);
+        match done {
+            Ok(outcome) => {
+                self.failing.remove(&key);
+                self.remember(outcome);
+            }
+            Err(error) => {
+                error.report(&format!("{key:?}"));
+                let tries = self.failing.get(&key).map_or(0, |failing| failing.tries);
+                let wait = BACKOFF_FIRST.saturating_mul(1 << tries.min(10)).min(BACKOFF_MAX);
+                let until = Instant::now() + wait;
+                self.failing.insert(
+                    key,
+                    Failing {
+                        tries: tries + 1,
+                        until,
+                    },
+                );
+            }
+        }
+    }
+
+    fn remember(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Image(object) => {
+                self.state
+                    .apply(Change::Image(Seen::Changed(object.name_any(), *object)));
+            }
+            Outcome::Repository(object) => {
+                self.state
+                    .apply(Change::Repository(Seen::Changed(object.name_any(), *object)));
+            }
+            Outcome::Desired(request) => self.state.told.heard(request),
+        }
+    }
+}

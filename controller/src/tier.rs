@@ -1,0 +1,94 @@
+//! The tier as the controller calls it: one node after the other, until one answers.
+
+mod channel;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::control_client::ControlClient;
+use proto::v1::{ChangeDesiredRequest, RefreshRequest};
+use tokio::sync::watch as shared;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+pub(crate) use channel::Channels;
+pub(crate) use watch::follow_images;
+
+/// Committing through a leader that is just being elected takes a second or two.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why the tier did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TierError {
+    /// There are no nodes, or there is no certificate yet to show them.
+    #[error("no cache node can be called yet")]
+    NotYet,
+    /// The last node that was asked.
+    #[error("cache node {ordinal}")]
+    Call { ordinal: u32, source: Box<Status> },
+}
+
+/// Calls the tier. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Tier {
+    channels: shared::Receiver<Arc<Channels>>,
+}
+
+impl Tier {
+    pub(crate) fn new(channels: shared::Receiver<Arc<Channels>>) -> Self {
+        Self { channels }
+    }
+
+    /// Tells which images to keep; all parts of a long list go to one node.
+    pub(crate) async fn change_desired(&self, parts: Vec<ChangeDesiredRequest>) -> Result<(), TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let parts = parts.clone();
+            async move {
+                for part in parts {
+                    client.change_desired(with_deadline(part)).await?;
+                }
+                Ok(())
+            }
+        };
+        self.call(send).await
+    }
+
+    /// Has images checked at their sources.
+    pub(crate) async fn refresh(&self, references: Vec<String>) -> Result<(), TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let request = with_deadline(RefreshRequest {
+                references: references.clone(),
+            });
+            async move { client.refresh(request).await.map(drop) }
+        };
+        self.call(send).await
+    }
+
+    async fn call<T, F>(&self, send: impl Fn(ControlClient<Channel>) -> F) -> Result<T, TierError>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let channels = Arc::clone(&self.channels.borrow());
+        let mut last = TierError::NotYet;
+        for (ordinal, channel) in channels.in_turn() {
+            match send(ControlClient::new(channel)).await {
+                Ok(answer) => {
+                    channels.prefer(ordinal);
+                    return Ok(answer);
+                }
+                Err(status) => {
+                    let message = status.message().to_owned();
+                    last = TierError::Call { ordinal, message };
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+fn with_deadline<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_DEADLINE);
+    request
+}
