@@ -37,7 +37,7 @@
 {{- range concat .root.Values.global.imagePullSecrets (index .root.Values .component).imagePullSecrets -}}
 {{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
 {{- end -}}
-{{- with $secrets | uniq }}
+{{- with $secrets | uniq -}}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -77,7 +77,7 @@ securityContext:
 {{- end -}}
 
 {{- define "kuik.initContainers" -}}
-{{- with (index .root.Values .component).initContainers }}
+{{- with (index .root.Values .component).initContainers -}}
 initContainers:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -107,7 +107,7 @@ env:
     value: /etc/ssl/certs:/etc/kuik/authorities
   {{- end }}
   {{- if eq .component "registry" }}
-  {{- include "kuik.inheritedProxyEnv" .root | nindent 2 }}
+  {{- with include "kuik.inheritedProxyEnv" .root | trim }}{{ . | nindent 2 }}{{ end }}
   {{- end }}
   {{- with $values.env }}
   {{- toYaml . | nindent 2 }}

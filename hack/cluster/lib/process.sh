@@ -120,7 +120,7 @@ watch_owner() {
   local time
   time=$(start_time "$1") || die "no process $1"
   # shellcheck disable=SC2016
-  setsid bash -c 'while [ "$(cut -d" " -f22 "/proc/$1/stat" 2>/dev/null)" = "$2" ]; do sleep 1; done; exec "$3" down' \
-    owner "$1" "$time" "$here/cluster" >/dev/null 2>&1 </dev/null 9>&- &
+  setsid bash -c 'while [ "$(cut -d" " -f22 "/proc/$1/stat" 2>/dev/null)" = "$2" ]; do sleep 1; done; "$3" down; rm -f "$4"' \
+    owner "$1" "$time" "$here/cluster" "$state.lock" >/dev/null 2>&1 </dev/null 9>&- &
   disown
 }

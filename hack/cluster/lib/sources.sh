@@ -77,3 +77,15 @@ push_layout() {
   in_network skopeo copy --quiet --dest-tls-verify=false "${credentials[@]}" "oci:$1" \
     "docker://${registry_address[$name]}/${2#*/}"
 }
+
+# publish IMAGE MEGABYTES: the probe image with a layer of random bytes
+publish() {
+  local work
+  work=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf $work" EXIT
+  cp -r "$images/probe" "$work/image"
+  head -c "$2M" /dev/urandom >"$work/content"
+  umoci insert --image "$work/image:1" "$work/content" /content >/dev/null
+  push_layout "$work/image:1" "$1"
+}

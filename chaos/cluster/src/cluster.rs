@@ -1,0 +1,108 @@
+//! A cluster as its users see it: objects in, objects out.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::access::Access;
+use crate::machine::Machine;
+use crate::{shell, wait};
+
+/// How long one `kubectl` or `helm` command may take.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    access: Access,
+    machine: Option<Machine>,
+}
+
+impl Cluster {
+    pub(crate) fn new(access: Access) -> Self {
+        let machine = match &access {
+            Access::Own { .. } => Some(Machine::new(access.clone())),
+            Access::Kubeconfig(_) => None,
+        };
+        Self { access, machine }
+    }
+
+    /// What can be broken; nothing if the cluster is not of our own making.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// Runs `kubectl` and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with its message.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.client("kubectl", arguments, None)
+    }
+
+    /// Runs `helm` and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with its message.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        self.client("helm", arguments, None)
+    }
+
+    /// Applies one object.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub fn apply(&self, object: &Value) -> Result<()> {
+        let text = object.to_string();
+        self.client("kubectl", &["apply", "--filename", "-"], Some(&text))?;
+        Ok(())
+    }
+
+    /// Asks for objects: `get(&["pods", "--namespace", "x"])`; a list or one object, as `kubectl get` does.
+    ///
+    /// # Errors
+    /// If there is no such object, or no API server.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments = [&["get"], arguments, &["--output", "json"]].concat();
+        let text = self.kubectl(&arguments)?;
+        serde_json::from_str(&text).context("parse kubectl's answer")
+    }
+
+    /// The objects of a list.
+    ///
+    /// # Errors
+    /// As [`Cluster::get`].
+    pub fn list(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        let list = self.get(arguments)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits for an object to be as `is` wants it, and says how long that took.
+    ///
+    /// # Errors
+    /// After the deadline, with the object's status as it was last.
+    pub fn wait_for(
+        &self,
+        arguments: &[&str],
+        what: &str,
+        deadline: Duration,
+        is: impl Fn(&Value) -> bool,
+    ) -> Result<Duration> {
+        let mut last = Value::Null;
+        let waited = wait::until(deadline, &format!("{arguments:?} to be {what}"), || {
+            last = self.get(arguments)?;
+            Ok(is(&last).then_some(()))
+        });
+        match waited {
+            Ok(((), took)) => Ok(took),
+            Err(error) => Err(error.context(format!("last seen: {}", last["status"]))),
+        }
+    }
+
+    fn client(&self, program: &str, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut command = self.access.client(program);
+        command.args(arguments);
+        shell::output(command, input, COMMAND_DEADLINE)
+    }
+}

@@ -1,0 +1,245 @@
+//! kuik on a cluster: its image, its installation with the chart, its state.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::access::{checkout, with_env};
+use crate::cluster::Cluster;
+use crate::{shell, wait};
+
+/// The Helm release.
+pub const RELEASE: &str = "kuik";
+
+/// The namespace of everything that needs no privileges.
+pub const NAMESPACE: &str = "kuik-system";
+
+/// The namespace of the proxies.
+pub const PROXY_NAMESPACE: &str = "kuik-system-proxy";
+
+/// Names the image to install on a cluster that is not of our own making.
+const IMAGE_VARIABLE: &str = "KUIK_E2E_IMAGE";
+
+/// Where our own clusters keep kuik's image.
+const OWN_IMAGE: &str = "system.kuik.test/kuik:e2e";
+
+/// How long packing an image may take; the first time it downloads libraries.
+const PACK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// From `helm install` to everything ready.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// An installation.
+#[derive(Debug)]
+pub struct Kuik {
+    image: String,
+    /// From `helm install` to everything ready.
+    pub ready_after: Duration,
+}
+
+impl Kuik {
+    /// Makes the image available to the cluster's nodes, and returns its name.
+    ///
+    /// # Errors
+    /// If the programs are not built, or no image is named for a cluster of others.
+    pub(crate) fn provide_image(cluster: &Cluster) -> Result<String> {
+        if let Ok(image) = std::env::var(IMAGE_VARIABLE) {
+            return Ok(image);
+        }
+        let Some(machine) = cluster.machine() else {
+            bail!("name kuik's image in {IMAGE_VARIABLE}: nothing can be pushed to this cluster");
+        };
+        let layout = tempfile::tempdir().context("make a directory for the image")?;
+        pack(layout.path())?;
+        machine.push(layout.path(), OWN_IMAGE)?;
+        Ok(OWN_IMAGE.to_owned())
+    }
+
+    /// Installs the chart with three cache nodes, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// If something is not ready within a minute.
+    pub fn install(cluster: &Cluster, image: &str, values: &[&str]) -> Result<Self> {
+        let started = wait::now();
+        helm_upgrade(cluster, image, values)?;
+        wait_ready(cluster, READY_DEADLINE)?;
+        Ok(Self {
+            image: image.to_owned(),
+            ready_after: started.elapsed(),
+        })
+    }
+
+    /// Upgrades the release in place with other values, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// If something is not ready in time.
+    pub fn upgrade(&self, cluster: &Cluster, values: &[&str], deadline: Duration) -> Result<()> {
+        helm_upgrade(cluster, &self.image, values)?;
+        wait_ready(cluster, deadline)
+    }
+
+    /// Goes back to the previous revision of the release, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// If something is not ready in time.
+    pub fn rollback(&self, cluster: &Cluster, deadline: Duration) -> Result<()> {
+        cluster.helm(&["rollback", RELEASE, "--namespace", NAMESPACE])?;
+        wait_ready(cluster, deadline)
+    }
+
+    /// Uninstalls the release; namespaces and definitions of objects stay.
+    ///
+    /// # Errors
+    /// If helm fails.
+    pub fn uninstall(cluster: &Cluster) -> Result<()> {
+        cluster.helm(&[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            NAMESPACE,
+            "--wait",
+            "--timeout",
+            "100s",
+        ])?;
+        Ok(())
+    }
+}
+
+/// Waits until every workload of kuik is as its spec wants it.
+///
+/// # Errors
+/// After the deadline, naming those that are not.
+pub fn wait_ready(cluster: &Cluster, deadline: Duration) -> Result<()> {
+    wait::until(deadline, "kuik to be ready", || {
+        let waiting = not_ready(cluster)?;
+        if waiting.is_empty() {
+            return Ok(Some(()));
+        }
+        bail!("not ready: {}", waiting.join(", "))
+    })?;
+    Ok(())
+}
+
+fn helm_upgrade(cluster: &Cluster, image: &str, values: &[&str]) -> Result<()> {
+    let chart = checkout().join("charts/kube-image-keeper");
+    let chart = chart.to_string_lossy();
+    let (repository, tag) = image.rsplit_once(':').context("an image has a tag")?;
+    let (registry, repository) = repository.split_once('/').context("an image has a registry")?;
+    let settings = [
+        format!("image.registry={registry}"),
+        format!("image.repository={repository}"),
+        format!("image.tag={tag}"),
+        "insecureRegistries={http://source.kuik.test,http://private.kuik.test}".to_owned(),
+        "registry.persistence.size=5Gi".to_owned(),
+    ];
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    for setting in settings.iter().map(String::as_str).chain(values.iter().copied()) {
+        arguments.extend(["--set", setting]);
+    }
+    cluster.helm(&arguments)?;
+    Ok(())
+}
+
+/// The workloads that do not have every pod ready and of the newest version.
+fn not_ready(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut waiting = Vec::new();
+    for (kind, namespace) in [
+        ("statefulsets", NAMESPACE),
+        ("deployments", NAMESPACE),
+        ("daemonsets", PROXY_NAMESPACE),
+    ] {
+        let found = cluster.list(&[kind, "--namespace", namespace])?;
+        if found.is_empty() {
+            waiting.push(format!("no {kind} in {namespace}"));
+        }
+        for workload in found.iter().filter(|workload| !is_ready(workload)) {
+            waiting.push(format!(
+                "{kind}/{}",
+                workload["metadata"]["name"].as_str().unwrap_or("?")
+            ));
+        }
+    }
+    Ok(waiting)
+}
+
+fn is_ready(workload: &Value) -> bool {
+    let status = &workload["status"];
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    if status["observedGeneration"] != workload["metadata"]["generation"] {
+        return false;
+    }
+    if workload["kind"] == "DaemonSet" {
+        let wanted = number(&status["desiredNumberScheduled"]);
+        return wanted > 0
+            && number(&status["numberReady"]) == wanted
+            && number(&status["updatedNumberScheduled"]) == wanted;
+    }
+    let wanted = number(&workload["spec"]["replicas"]);
+    number(&status["readyReplicas"]) == wanted && number(&status["updatedReplicas"]) == wanted
+}
+
+/// Packs the programs that lie beside this test into an image.
+fn pack(layout: &Path) -> Result<()> {
+    let mut command: Command = with_env();
+    let programs = programs()?;
+    let xtask = programs.join("xtask");
+    if !xtask.is_file() {
+        bail!("no {}: run `cargo xtask e2e`, which builds it", xtask.display());
+    }
+    command
+        .arg(xtask)
+        .args(["image", "--profile", "dev", "--tag", OWN_IMAGE])
+        .arg("--output")
+        .arg(layout);
+    command.env(
+        "CARGO_TARGET_DIR",
+        programs.parent().context("programs lie below the target directory")?,
+    );
+    shell::output(command, None, PACK_DEADLINE).context("pack kuik's image")?;
+    Ok(())
+}
+
+fn programs() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("find this test's program")?;
+    let beside = test.ancestors().find(|path| !path.ends_with("deps") && path.is_dir());
+    Ok(beside.context("a program has no directory")?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_workload_is_ready_when_every_pod_is_of_the_newest_version_and_ready() {
+        let mut daemon_set = json!({
+            "kind": "DaemonSet",
+            "metadata": {"generation": 2},
+            "status": {
+                "observedGeneration": 2, "desiredNumberScheduled": 3, "numberReady": 3, "updatedNumberScheduled": 3,
+            },
+        });
+        assert!(is_ready(&daemon_set));
+        daemon_set["status"]["updatedNumberScheduled"] = json!(2);
+        assert!(!is_ready(&daemon_set), "a rollout is under way");
+        let deployment = json!({
+            "kind": "Deployment",
+            "metadata": {"generation": 2},
+            "spec": {"replicas": 2},
+            "status": {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 2},
+        });
+        assert!(!is_ready(&deployment), "nobody has looked at its newest version");
+    }
+}

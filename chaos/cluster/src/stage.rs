@@ -1,0 +1,178 @@
+//! The one cluster of a test program, with kuik installed, handed to one test at a time.
+//!
+//! The first test that wants it starts it. A test leaves it as it found it; after one that failed, the next gets a new
+//! one. It ends with the test program, however that ends.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::access::{Access, KUBECONFIG_VARIABLE};
+use crate::cluster::Cluster;
+use crate::kuik::Kuik;
+use crate::machine::Machine;
+use crate::report;
+
+/// Three nodes, the second with Debian's containerd 1.6 and the others with the newest.
+const OWN_CLUSTER: [&str; 4] = ["--nodes", "3", "--containerd", "mixed"];
+
+static STAGE: Mutex<Option<Ready>> = Mutex::new(None);
+
+/// What is there for the tests, and whether one of them left it in an unknown state.
+#[derive(Debug)]
+struct Ready {
+    cluster: Cluster,
+    image: String,
+    kuik: Option<Kuik>,
+}
+
+/// The stage while one test has it.
+#[derive(Debug)]
+pub struct Stage {
+    ready: MutexGuard<'static, Option<Ready>>,
+}
+
+impl Stage {
+    /// A cluster with kuik installed; nothing, said loudly, where there can be none.
+    ///
+    /// # Panics
+    /// If the cluster or kuik does not start, with the reason.
+    pub fn enter() -> Option<Self> {
+        let mut stage = Self::bare()?;
+        if stage.ready().kuik.is_none() {
+            let ready = stage.ready();
+            let installed = Kuik::install(&ready.cluster, &ready.image, &[]);
+            stage.ready_mut().kuik = Some(stage.must(installed));
+        }
+        Some(stage)
+    }
+
+    /// As [`Stage::enter`], only on a cluster whose machines can be broken.
+    ///
+    /// # Panics
+    /// As [`Stage::enter`].
+    pub fn enter_own() -> Option<Self> {
+        if std::env::var_os(KUBECONFIG_VARIABLE).is_some() {
+            eprintln!("SKIPPED: breaks nodes or registries, which the cluster of {KUBECONFIG_VARIABLE} does not offer");
+            return None;
+        }
+        Self::enter()
+    }
+
+    /// A cluster, with kuik or without.
+    ///
+    /// # Panics
+    /// If the cluster does not start, with the reason.
+    pub fn bare() -> Option<Self> {
+        if let Some(reason) = why_impossible() {
+            eprintln!("SKIPPED: {reason}");
+            return None;
+        }
+        let mut ready = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+        if STAGE.is_poisoned() {
+            STAGE.clear_poison();
+            *ready = None;
+        }
+        if ready.is_none() {
+            *ready = Some(start().unwrap_or_else(|error| panic!("no cluster to test on: {error:#}")));
+        }
+        Some(Self { ready })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.ready().cluster
+    }
+
+    /// Its machines.
+    ///
+    /// # Panics
+    /// If the cluster is not of our own making: use [`Stage::enter_own`].
+    pub fn machine(&self) -> &Machine {
+        self.cluster()
+            .machine()
+            .expect("a test that breaks machines enters a cluster of our own")
+    }
+
+    /// The installation.
+    ///
+    /// # Panics
+    /// If kuik is not installed.
+    pub fn kuik(&self) -> &Kuik {
+        self.ready().kuik.as_ref().expect("kuik is installed")
+    }
+
+    /// The image kuik is installed from.
+    pub fn image(&self) -> &str {
+        &self.ready().image
+    }
+
+    /// Says that kuik is no longer as it was installed, so that the next test installs it again.
+    pub fn forget_kuik(&mut self) {
+        self.ready_mut().kuik = None;
+    }
+
+    /// The value, or the end of the test with all of the error.
+    #[track_caller]
+    pub fn must<T>(&self, result: Result<T>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+
+    fn ready(&self) -> &Ready {
+        self.ready.as_ref().expect("filled before it is handed out")
+    }
+
+    fn ready_mut(&mut self) -> &mut Ready {
+        self.ready.as_mut().expect("filled before it is handed out")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            report::print(self.cluster());
+        }
+    }
+}
+
+/// Why no cluster can be had on this machine.
+fn why_impossible() -> Option<&'static str> {
+    if std::env::var_os(KUBECONFIG_VARIABLE).is_some() || is_root() {
+        return None;
+    }
+    Some("a Kubernetes cluster of our own needs root; or name another in KUIK_E2E_KUBECONFIG")
+}
+
+fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")))
+}
+
+fn start() -> Result<Ready> {
+    let access = match std::env::var_os(KUBECONFIG_VARIABLE) {
+        Some(path) => Access::Kubeconfig(path.into()),
+        None => own(),
+    };
+    let cluster = Cluster::new(access);
+    if let Some(machine) = cluster.machine() {
+        machine.down().context("remove what an earlier test left")?;
+        let owner = std::process::id().to_string();
+        machine.up(&[OWN_CLUSTER.as_slice(), &["--owner", &owner]].concat())?;
+    }
+    let image = Kuik::provide_image(&cluster)?;
+    Ok(Ready {
+        cluster,
+        image,
+        kuik: None,
+    })
+}
+
+/// A name of its own, so that two test programs on one machine do not meet.
+fn own() -> Access {
+    Access::Own {
+        name: format!("e2e-{}", std::process::id()),
+    }
+}
