@@ -2,7 +2,8 @@
 //!
 //! `reg.io:5000/a/b:1` becomes `localhost:7439/reg.io-5000/a/b:1`: the image as it was written, behind the proxy's
 //! address, with the `:` before the registry's port as `-`, since a path cannot hold it. kube-image-keeper v1 wrote them
-//! so. What a proxy would read as another image than the one written is refused instead.
+//! so. `team-5000/a`, which is Docker Hub's, becomes `localhost:7439/docker.io/team-5000/a`, since a proxy that knows a
+//! registry `team:5000` would take it for that one's. What would still be read as another image is refused.
 
 use crate::name::{RepositoryName, SourceHost};
 use crate::reference::{ImageReference, ReferenceError};
@@ -20,14 +21,18 @@ const NAME_BYTES_MAX: usize = 255;
 /// [`ReferenceError`] if `image` is malformed, and [`ReferenceError::NotRewritable`] if there is no path that means it:
 /// an IPv6 registry, a registry without dot and port, a name that becomes too long.
 pub fn rewrite(image: &str, port: u16) -> Result<String, ReferenceError> {
-    let image = strip(image).unwrap_or(image);
+    let stripped = strip(image);
+    let image = stripped.unwrap_or(image);
     let repository = image.parse::<ImageReference>()?.repository;
     let refused = |reason| ReferenceError::NotRewritable {
         text: image.into(),
         reason,
     };
     let name_ends = name_end(image);
-    let path = path_of(&image[..name_ends], &repository.host);
+    let mut path = path_of(&image[..name_ends], &repository.host);
+    if stripped.is_none() && repository.host.is_docker_hub() && originals(&path).len() > 1 {
+        path = format!("{}/{path}", repository.host);
+    }
     if !means(&path, &repository) {
         return Err(refused("the path would mean another image"));
     }
