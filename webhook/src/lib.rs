@@ -1,1 +1,11 @@
-//! kuik's webhook.
+//! The mutating webhook: sends the images of new pods through the proxy on their node.
+//!
+//! The decision is a pure function, [`rewrite::rewrite`], of the pod, the rules and what the tier admitted. Everything
+//! around it fails open: whatever is in doubt leaves the pod as it was, and says why in an annotation.
+//!
+//! It deliberately keeps no state that a second replica would need, reads no Secret, and writes nothing to Kubernetes.
+
+pub mod kept;
+pub mod pod;
+pub mod policy;
+pub mod rewrite;
