@@ -76,7 +76,8 @@ impl Kept {
         Self::LABELS[self.position()]
     }
 
-    fn position(&self) -> usize {
+    /// Its place among [`Kept::LABELS`].
+    pub(crate) fn position(&self) -> usize {
         match self {
             Self::PullPolicyNever => 0,
             Self::PullPolicyAlways => 1,
@@ -125,7 +126,7 @@ impl fmt::Display for Kept {
             Self::NotFound => f.write_str("NotFound: its registry does not have it"),
             Self::TierNotReady => f.write_str("TierNotReady: the cache cannot serve pulls now"),
             Self::TierSilent => f.write_str("TierSilent: no cache node answered in time"),
-            Self::NoProxy => f.write_str("NoProxy: no proxy is ready on any node"),
+            Self::NoProxy => f.write_str("NoProxy: no proxy is known to be ready"),
         }
     }
 }

@@ -5,7 +5,24 @@
 //!
 //! It deliberately keeps no state that a second replica would need, reads no Secret, and writes nothing to Kubernetes.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+mod app;
+mod config;
 pub mod kept;
+mod loops;
+mod metrics;
 pub mod pod;
 pub mod policy;
+pub mod proxies;
+mod review;
+mod reviewer;
 pub mod rewrite;
+mod server;
+mod serving;
+mod tier;
+
+pub use app::start;
+pub use config::{Config, ConfigError, NodeAddress, ProxyDaemonSet};
+pub use metrics::Metrics;
+pub use serving::CertificateFiles;

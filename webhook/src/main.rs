@@ -1,3 +1,49 @@
-//! kuik's webhook.
+//! The program `kuik-webhook`: arguments, configuration, run.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use daemon::admin::Admin;
+use daemon::readiness::Readiness;
+use daemon::runtime::Failure;
+use daemon::shutdown::{Ended, GRACE_DEFAULT, Phase, Shutdown};
+use daemon::telemetry;
+use tokio::net::TcpListener;
+use webhook::{Config, Metrics, proxies};
+
+/// Reviews are short and few; each further thread costs memory.
+const THREADS_MAX: usize = 2;
+
+/// Sends the images of new pods through the proxy on their node.
+#[derive(Parser)]
+#[command(name = "kuik-webhook", version)]
+struct Arguments {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    daemon::runtime::run_on(THREADS_MAX, run(arguments))
+}
+
+async fn run(arguments: Arguments) -> Result<Ended, Failure> {
+    telemetry::init().map_err(Failure::bad_start)?;
+    let recorder = telemetry::Metrics::install().map_err(Failure::failed)?;
+    let config = Config::load(&arguments.config).map_err(Failure::bad_start)?;
+    let shutdown = Shutdown::new();
+    shutdown.begin_on_signals().map_err(Failure::failed)?;
+    let readiness = Readiness::new(&shutdown);
+    recorder.start_upkeep(shutdown.tasks(Phase::Flush));
+    let metrics = Metrics::new();
+    let admin = TcpListener::bind(config.admin).await.map_err(Failure::failed)?;
+    Admin::new(readiness.clone(), recorder).start(admin, shutdown.tasks(Phase::Flush));
+    let client = kube::Client::try_default().await.map_err(Failure::failed)?;
+    let proxies = proxies::start(client, &config.proxy, metrics.clone(), shutdown.tasks(Phase::Work));
+    let listener = TcpListener::bind(config.listen).await.map_err(Failure::failed)?;
+    tracing::info!(address = %config.listen, "listening");
+    webhook::start(&config, listener, proxies, metrics, &shutdown, &readiness);
+    Ok(shutdown.run(GRACE_DEFAULT).await)
+}

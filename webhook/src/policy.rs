@@ -1,5 +1,7 @@
 //! Which pods and images are left alone: kube-image-keeper v1's settings, and what was learnt since.
 
+pub mod file;
+
 use std::collections::BTreeSet;
 
 use oci::ImageReference;
@@ -7,6 +9,7 @@ use proto::pod::LABEL_CACHING_POLICY;
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use crate::config::line_of;
 use crate::kept::{Kept, Untouched};
 use crate::pod::{OwnerReference, Pod, Slot};
 
@@ -153,11 +156,6 @@ fn has_label(pod: &Pod, label: &str) -> bool {
         Some((key, value)) => pod.label(key) == Some(value),
         None => pod.label(label).is_some(),
     }
-}
-
-fn line_of(text: &str, error: &toml::de::Error) -> usize {
-    let start = error.span().map_or(0, |span| span.start);
-    text.get(..start).unwrap_or_default().matches('\n').count() + 1
 }
 
 fn defaults(list: &[&str]) -> Vec<String> {

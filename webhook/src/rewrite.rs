@@ -8,6 +8,7 @@ mod patch;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use json_patch::Patch;
 use proto::pod::{
@@ -53,7 +54,7 @@ pub enum Occasion {
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// What is left alone.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The port of the proxies.
     pub proxy_port: u16,
 }

@@ -8,7 +8,7 @@ pub(super) const PORT: u16 = 7439;
 
 pub(super) fn rules(policy: &str) -> Rules {
     Rules {
-        policy: Policy::parse(policy).unwrap(),
+        policy: Arc::new(Policy::parse(policy).unwrap()),
         proxy_port: PORT,
     }
 }

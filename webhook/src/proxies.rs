@@ -1,0 +1,101 @@
+//! Whether there are proxies to pull through: the status of their DaemonSet, watched.
+//!
+//! When the API server cannot be watched, what was last known stays: pulls do not need it either.
+
+use daemon::task::TaskSet;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use crate::config::ProxyDaemonSet;
+use crate::metrics::Metrics;
+
+/// What is known of the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proxies {
+    /// Nothing yet.
+    Unknown,
+    /// There is no such DaemonSet, or none of its pods is ready.
+    None,
+    /// At least one is ready.
+    Ready,
+}
+
+impl Proxies {
+    /// What a DaemonSet's status says; `None` where there is none.
+    pub fn of(daemonset: Option<&DaemonSet>) -> Self {
+        let deleted = |daemonset: &&DaemonSet| daemonset.metadata.deletion_timestamp.is_none();
+        let status = daemonset
+            .filter(deleted)
+            .and_then(|daemonset| daemonset.status.as_ref());
+        match status {
+            Some(status) if status.number_ready > 0 => Self::Ready,
+            Some(_) | None => Self::None,
+        }
+    }
+}
+
+/// Watches the DaemonSet until `tasks` stop.
+pub fn start(client: Client, proxy: &ProxyDaemonSet, metrics: Metrics, tasks: &TaskSet) -> watch::Receiver<Proxies> {
+    let (tx, rx) = watch::channel(Proxies::Unknown);
+    let api: Api<DaemonSet> = Api::namespaced(client, &proxy.namespace);
+    let name = proxy.daemonset.clone();
+    let stop = tasks.stop_token();
+    tasks.spawn_critical("proxies", async move {
+        let watching = follow(api, &name, &tx, &metrics);
+        stop.run_until_cancelled_owned(watching).await;
+    });
+    rx
+}
+
+async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>, metrics: &Metrics) {
+    let events = watch_object(api, name).default_backoff();
+    let states = events.map_ok(|daemonset| Proxies::of(daemonset.as_ref()));
+    states
+        .for_each(async |state| match state {
+            Ok(state) => {
+                let changed = known.send_replace(state) != state;
+                metrics.proxies(state);
+                if changed {
+                    tracing::info!(daemonset = name, ?state, "proxies");
+                }
+            }
+            Err(error) => tracing::warn!(daemonset = name, %error, "proxies not watched, what was known stays"),
+        })
+        .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::DaemonSetStatus;
+
+    use super::*;
+
+    fn daemonset(number_ready: i32) -> DaemonSet {
+        DaemonSet {
+            status: Some(DaemonSetStatus {
+                number_ready,
+                ..DaemonSetStatus::default()
+            }),
+            ..DaemonSet::default()
+        }
+    }
+
+    #[test]
+    fn one_ready_proxy_is_enough_and_none_is_not() {
+        assert_eq!(Proxies::of(None), Proxies::None);
+        assert_eq!(Proxies::of(Some(&DaemonSet::default())), Proxies::None);
+        assert_eq!(Proxies::of(Some(&daemonset(0))), Proxies::None);
+        assert_eq!(Proxies::of(Some(&daemonset(1))), Proxies::Ready);
+    }
+
+    #[test]
+    fn proxies_that_are_being_deleted_are_not_relied_on() {
+        let mut deleted = daemonset(3);
+        deleted.metadata.deletion_timestamp = serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap();
+        assert_eq!(Proxies::of(Some(&deleted)), Proxies::None);
+    }
+}

@@ -1,0 +1,188 @@
+//! Asks the cache nodes which images a namespace may pull through them.
+//!
+//! One node after the other until one answers, all within [`ANSWER_DEADLINE`]: a node that fails is passed over at once,
+//! one that is slow is overtaken by the next. The same image goes to the same node first, so that many pods of one
+//! rollout cost one question to its source.
+
+mod connect;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use proto::v1::control_client::ControlClient;
+use proto::v1::{Admission, AdmitRequest};
+use tokio::time::{Instant, sleep_until};
+use tonic::transport::Channel;
+
+use crate::config::NodeAddress;
+use crate::metrics::{Metrics, TierOutcome};
+pub(crate) use connect::Identity;
+
+/// Within this the tier has answered, or nothing is rewritten. Two thirds of what API servers give a webhook at least.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_millis(1200);
+/// A node that has not answered after this is overtaken by the next; most answers take a few milliseconds.
+const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
+/// A node has to answer this long before we stop listening.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+/// A node that failed is asked last for this long.
+const PASSED_OVER: Duration = Duration::from_secs(5);
+/// An answer is two bytes per image.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The cache nodes.
+pub(crate) struct Tier {
+    nodes: Vec<Node>,
+    metrics: Metrics,
+}
+
+struct Node {
+    ordinal: u32,
+    client: ControlClient<Channel>,
+    failed_at: Mutex<Option<Instant>>,
+}
+
+/// No node answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no cache node answered in time")]
+pub(crate) struct Silent;
+
+enum Heard {
+    Usable(Vec<Admission>),
+    NotReady(Vec<Admission>),
+    Failed,
+}
+
+impl Tier {
+    /// Connects when it is first asked.
+    pub(crate) fn new(nodes: &[NodeAddress], identity: &Identity, metrics: Metrics) -> Self {
+        let node = |node: &NodeAddress| Node {
+            ordinal: node.ordinal,
+            client: ControlClient::new(connect::channel(&node.grpc, identity))
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
+            failed_at: Mutex::new(None),
+        };
+        Self {
+            nodes: nodes.iter().map(node).collect(),
+            metrics,
+        }
+    }
+
+    /// May `namespace` pull these images through the cache? An answer for each.
+    ///
+    /// # Errors
+    /// [`Silent`] after [`ANSWER_DEADLINE`], or as soon as every node has failed.
+    pub(crate) async fn admit(
+        &self,
+        namespace: &str,
+        references: Vec<String>,
+    ) -> Result<BTreeMap<String, Admission>, Silent> {
+        let began = Instant::now();
+        let request = AdmitRequest {
+            namespace: namespace.to_owned(),
+            references,
+        };
+        let (outcome, admissions) = match self.ask_around(&request, began + ANSWER_DEADLINE).await {
+            Heard::Usable(admissions) => (TierOutcome::Answered, Some(admissions)),
+            Heard::NotReady(admissions) => (TierOutcome::NotReady, Some(admissions)),
+            Heard::Failed => (TierOutcome::Silent, None),
+        };
+        self.metrics.tier(outcome, began.elapsed());
+        let admissions = admissions.ok_or(Silent)?;
+        Ok(request.references.into_iter().zip(admissions).collect())
+    }
+
+    async fn ask_around(&self, request: &AdmitRequest, deadline: Instant) -> Heard {
+        let mut waiting = self.in_order(request).into_iter();
+        let mut asked = FuturesUnordered::new();
+        let mut best = Heard::Failed;
+        loop {
+            if let Some(node) = waiting.next() {
+                asked.push(node.ask(request, deadline));
+            }
+            let overtake = sleep_until(deadline.min(Instant::now() + OVERTAKE_AFTER));
+            tokio::select! {
+                heard = asked.next() => match heard {
+                    Some(Heard::Usable(admissions)) => return Heard::Usable(admissions),
+                    Some(not_ready @ Heard::NotReady(_)) => best = not_ready,
+                    Some(Heard::Failed) => {}
+                    None => return best,
+                },
+                () = overtake => if Instant::now() >= deadline { return best },
+            }
+        }
+    }
+
+    /// The nodes by rendezvous hashing of what is asked, those that failed a moment ago last.
+    fn in_order(&self, request: &AdmitRequest) -> Vec<&Node> {
+        let now = Instant::now();
+        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
+        nodes.sort_by_cached_key(|node| {
+            let mut hasher = DefaultHasher::new();
+            (request.references.first(), node.ordinal).hash(&mut hasher);
+            (node.is_passed_over(now), hasher.finish())
+        });
+        nodes
+    }
+}
+
+impl Node {
+    async fn ask(&self, request: &AdmitRequest, deadline: Instant) -> Heard {
+        let n_references = request.references.len();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut request = tonic::Request::new(request.clone());
+        request.set_timeout(left.saturating_sub(ANSWER_MARGIN));
+        let silence = Silence { node: self };
+        let mut client = self.client.clone();
+        match client.admit(request).await {
+            Ok(reply) if reply.get_ref().admissions.len() == n_references => {
+                silence.broken();
+                let admissions: Vec<Admission> = reply.get_ref().admissions().collect();
+                if admissions.contains(&Admission::NotReady) {
+                    Heard::NotReady(admissions)
+                } else {
+                    Heard::Usable(admissions)
+                }
+            }
+            Ok(_other_length) => {
+                tracing::warn!(node = self.ordinal, "cache node answered for other images than asked");
+                Heard::Failed
+            }
+            Err(status) => {
+                tracing::debug!(node = self.ordinal, error = %status, "cache node did not admit");
+                Heard::Failed
+            }
+        }
+    }
+
+    fn is_passed_over(&self, now: Instant) -> bool {
+        let failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|at| now.saturating_duration_since(at) < PASSED_OVER)
+    }
+
+    fn note_failed(&self, at: Option<Instant>) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
+/// A question that has not been answered well. Dropped so, because the node failed or another was faster, it counts as
+/// a failure.
+struct Silence<'node> {
+    node: &'node Node,
+}
+
+impl Silence<'_> {
+    fn broken(self) {
+        self.node.note_failed(None);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.node.note_failed(Some(Instant::now()));
+    }
+}
