@@ -25,8 +25,12 @@ pub(crate) enum TierError {
     #[error("no cache node can be called yet")]
     NotYet,
     /// The last node that was asked.
-    #[error("cache node {ordinal}")]
-    Call { ordinal: u32, source: Box<Status> },
+    #[error("cache node {ordinal}: {message}")]
+    Call {
+        ordinal: u32,
+        /// As the node, or the connection to it, put it.
+        message: String,
+    },
 }
 
 /// Calls the tier. Clones share it.
