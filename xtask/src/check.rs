@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::step::{Step, cargo, run};
-use crate::{deny, floors};
+use crate::{chart, deny, floors};
 
 /// Everything that is checked without running a test. Reads only.
 pub(crate) fn gate() -> Vec<Step> {
@@ -21,11 +21,23 @@ pub(crate) fn gate() -> Vec<Step> {
             run: deny::check,
         },
         Step {
+            name: "chart",
+            run: chart::check,
+        },
+        Step {
             name: "clippy",
             run: clippy,
         },
         Step { name: "doc", run: doc },
     ]
+}
+
+/// Makes the chart's README.
+pub(crate) fn chart_readme() -> Vec<Step> {
+    vec![Step {
+        name: "chart-readme",
+        run: chart::write_readme,
+    }]
 }
 
 /// What a machine can put right by itself.

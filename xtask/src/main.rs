@@ -2,6 +2,7 @@
 //!
 //! The gate only reads; `fix` is the one command here that changes files.
 
+mod chart;
 mod check;
 mod deny;
 mod floors;
@@ -18,12 +19,13 @@ use step::Report;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci       everything below, then the tests
-  lint     fmt, clippy, doc, deny, floors
-  fmt | clippy | doc | deny | floors      one part of it
+  lint     fmt, clippy, doc, deny, floors, chart
+  fmt | clippy | doc | deny | floors | chart      one part of it
   test [cargo test's arguments]           all tests, with a count as the last line
   e2e [name]                              the end-to-end tests alone
   image --output DIR --tag REF [--profile dev] [--platform linux/ARCH] [--programs ARCH=DIR]... [--label K=V]...
            container images from built programs, as an OCI image layout
+  chart-readme    makes the tables in the chart's README from its values
   fix      format, and apply clippy's suggestions";
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ["ci"] => step::run_all(&check::gate()).and_then_tests(|| test_run::run_all(&[])),
         ["lint"] => step::run_all(&check::gate()),
         ["image", rest @ ..] => return image(rest),
+        ["chart-readme"] => step::run_all(&check::chart_readme()),
         ["fix"] => step::run_all(&check::fix()),
         ["test", rest @ ..] => Report::default().and_then_tests(|| test_run::run_all(rest)),
         ["e2e", rest @ ..] => Report::default().and_then_tests(|| test_run::run_end_to_end(rest)),

@@ -70,7 +70,9 @@ policy = {{ toJson .policy }}
 {{- $port := int .Values.proxy.hostPort -}}
 listen = ["127.0.0.1:{{ $port }}", "[::1]:{{ $port }}"]
 admin = "{{ .Values.listenAddress }}:{{ include "kuik.metricsPort" . }}"
+reuse_port = true
 check_socket = "/run/kuik/proxy.sock"
+limits = { drain_seconds = {{ sub (int .Values.proxy.terminationGracePeriodSeconds) 15 | max 1 }} }
 tls = {{ include "kuik.tlsFiles" . }}
 nodes = [
 {{- range until (int .Values.registry.replicas) }}
