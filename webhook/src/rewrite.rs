@@ -189,12 +189,10 @@ fn admitted(candidates: Vec<Candidate>, admissions: &Admissions) -> Result<Candi
             }
         };
         let Some(why) = why else { return Ok(candidate) };
-        let final_word = why != Kept::SourceUnreachable;
-        let (original, why) = refusal.take().unwrap_or((candidate.original.clone(), why));
-        if final_word {
+        if why != Kept::SourceUnreachable {
             return Err((candidate.original, why));
         }
-        refusal = Some((original, why));
+        refusal = refusal.or(Some((candidate.original, why)));
     }
     Err(refusal.expect("there is at least one candidate"))
 }

@@ -11,6 +11,7 @@ const IMAGE: &str = "([a-z]{1,3}\\.io(:[1-9][0-9]{0,3})?/|team-5000/)?[a-z]{1,4}
 fn image() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => IMAGE,
+        2 => "localhost:7439/[a-z]{1,2}(\\.io)?-[1-9][0-9]{0,3}/[a-z]{1,2}",
         2 => IMAGE.prop_map(|image| oci::rewritten::rewrite(&image, PORT).unwrap()),
         1 => IMAGE.prop_map(|image| oci::rewritten::rewrite(&image, 5555).unwrap()),
         1 => Just("localhost:7439/".to_owned()),
@@ -131,10 +132,9 @@ proptest! {
                 }
                 Decision::Kept(_) => prop_assert_eq!(old.image, new.image),
                 Decision::GivenBack(_) => {
-                    prop_assert_eq!(
-                        oci::rewritten::rewrite(new.image, PORT).map_err(drop),
-                        oci::rewritten::rewrite(old.image, PORT).map_err(drop)
-                    );
+                    let possible = oci::rewritten::originals(oci::rewritten::strip(old.image).unwrap());
+                    let annotated = parse(&pod).annotation(&key) == Some(new.image);
+                    prop_assert!(annotated || possible.iter().any(|original| original == new.image));
                 }
                 Decision::Left => prop_assert!(false, "a new pod's images are all looked at"),
             }
