@@ -175,3 +175,6 @@ fn certified_key(pem: &[Vec<u8>; 2], files: &CertificateFiles) -> Result<Certifi
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;
