@@ -9,6 +9,7 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -31,7 +32,11 @@ use watchdog::Watchdog;
 /// second one is prepared while it is written.
 const WRITE_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Serves requests until the client goes away, a bound is passed or, once `draining`, the answer in flight is out.
+/// How long a connection without a request is kept once the server drains: its request may be on the way.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Serves requests until the client goes away, a bound is passed or, once `draining`, the answer in flight is out; a
+/// connection that had no request by then gets one answered.
 pub(crate) async fn serve<IO, F, A>(
     io: IO,
     progress: Arc<Progress>,
@@ -50,7 +55,13 @@ pub(crate) async fn serve<IO, F, A>(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A token of its own: waiting on the shared one would take its lock at every wake-up of every connection.
     let draining = draining.child_token();
-    let mut drain = pin!(draining.cancelled());
+    let drain = async {
+        draining.cancelled().await;
+        if !progress.had_request() {
+            sleep(FIRST_REQUEST).await;
+        }
+    };
+    let mut drain = pin!(drain);
     let mut drain_seen = false;
     loop {
         tokio::select! {

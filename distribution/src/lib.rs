@@ -12,6 +12,7 @@ mod conditional;
 mod connection;
 mod error;
 pub mod header;
+mod incoming;
 mod limits;
 mod notes;
 mod query;
@@ -23,6 +24,7 @@ mod service;
 
 pub use body::Body;
 pub use error::RegistryError;
+pub use incoming::Incoming;
 pub use limits::Limits;
 pub use notes::{CacheIndex, CacheIndexError, Notes, Source, Warning};
 pub use query::{BlobQuery, Client, ManifestQuery, ReferrersQuery, RequestContext, TagsQuery};

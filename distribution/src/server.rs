@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::connection::{self, Progress, Watched};
+use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::query::Client;
 use crate::registry::Registry;
+use crate::response;
 use crate::routes::{NoRoutes, Routes};
 use crate::service::Service;
 
@@ -89,9 +91,10 @@ impl<R: Registry, H: Routes> Server<R, H> {
         Ok(ServerHandle { address, stop, task })
     }
 
-    /// Serves until `stop` is cancelled, then closes the listener, lets answers in flight
-    /// finish within [`Limits::grace`], and cuts the rest. Dropping the future cuts everything at once.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    /// Serves until `stop` is cancelled, then takes the last connections of `incoming` and closes it, lets answers in
+    /// flight finish within [`Limits::grace`], and cuts the rest. Connections are closed after the answer in flight,
+    /// the last ones after their first. Dropping the future cuts everything at once.
+    pub async fn run(self, mut incoming: impl Incoming, stop: CancellationToken) {
         let grace = self.limits.grace;
         let slots = Arc::new(Semaphore::new(self.limits.connections_max));
         let acceptor = Acceptor {
@@ -103,10 +106,13 @@ impl<R: Registry, H: Routes> Server<R, H> {
         let mut connections = JoinSet::new();
         tokio::select! {
             () = stop.cancelled() => (),
-            never = acceptor.accept_all(&listener, &mut connections) => match never {},
+            never = acceptor.accept_all(&mut incoming, &mut connections) => match never {},
+        }
+        while let Some(stream) = incoming.accept_last().await {
+            acceptor.admit(stream, &mut connections);
         }
         // A client that connects now must be refused, not left in the queue of a listener nobody reads.
-        drop(listener);
+        drop(incoming);
         let drained = timeout(grace, async {
             while connections.join_next().await.map(report).is_some() {}
         })
@@ -171,12 +177,12 @@ struct Acceptor<R, H> {
 }
 
 impl<R: Registry, H: Routes> Acceptor<R, H> {
-    async fn accept_all(&self, listener: &TcpListener, connections: &mut JoinSet<()>) -> Never {
+    async fn accept_all(&self, incoming: &mut impl Incoming, connections: &mut JoinSet<()>) -> Never {
         let mut pause = ACCEPT_PAUSE_MIN;
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                accepted = incoming.accept() => match accepted {
+                    Ok(stream) => {
                         pause = ACCEPT_PAUSE_MIN;
                         self.admit(stream, connections);
                     }
@@ -256,8 +262,20 @@ async fn serve_http<IO, R: Registry, H: Routes>(
 {
     let limits = service.limits().clone();
     let answer = {
-        let progress = Arc::clone(&progress);
-        move |request| Arc::clone(&service).answer(request, client, Arc::clone(&progress))
+        let (progress, draining) = (Arc::clone(&progress), draining.clone());
+        move |request| {
+            let answer = Arc::clone(&service).answer(request, client, Arc::clone(&progress));
+            let draining = draining.clone();
+            async move {
+                let mut answer = answer.await;
+                if draining.is_cancelled()
+                    && let Ok(answer) = &mut answer
+                {
+                    response::close(answer);
+                }
+                answer
+            }
+        }
     };
     connection::serve(io, progress, &limits, draining, answer).await;
 }

@@ -1,17 +1,15 @@
 //! Putting the proxy together: one `start`, used by the program and by tests within one process.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use daemon::readiness::Readiness;
 use daemon::shutdown::{Phase, Shutdown};
 use daemon::tls::{Tls, TlsError};
-use tokio::net::TcpListener;
 use upstream::{NodeUrl, RegistryClient};
 
 use crate::config::Config;
-use crate::listener::{self, Bounds};
+use crate::listener::{self, BoundSocket, Bounds, ListenError};
 use crate::metrics::Metrics;
 use crate::pull::Pull;
 use crate::registry::ProxyRegistry;
@@ -30,9 +28,9 @@ pub enum StartError {
     /// The settings for source registries.
     #[error("upstream")]
     Upstream(#[source] upstream::ConfigError),
-    /// A listener whose address cannot be told.
-    #[error("listener")]
-    Listener(#[source] io::Error),
+    /// An address on which another began to listen meanwhile.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// A running proxy. It stops with the [`Shutdown`] it was started with.
@@ -48,7 +46,8 @@ impl Proxy {
     }
 }
 
-/// Starts the proxy on bound listeners. It is ready as soon as it listens: it needs nobody to answer.
+/// Starts the proxy on bound sockets. It listens once nothing can fail any more, and is ready then: it needs nobody to
+/// answer.
 ///
 /// Metrics go to the recorder that is installed by then.
 ///
@@ -56,13 +55,11 @@ impl Proxy {
 /// [`StartError`].
 pub fn start(
     config: Config,
-    listeners: Vec<TcpListener>,
+    sockets: Vec<BoundSocket>,
     shutdown: &Shutdown,
     readiness: &Readiness,
 ) -> Result<Proxy, StartError> {
     let gate = readiness.gate("proxy");
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
-    let addresses = addresses.map_err(StartError::Listener)?;
     let tls = config.tls.clone().map(Tls::load).transpose()?;
     if let Some(tls) = &tls {
         tls.start_reload(shutdown.tasks(Phase::Work));
@@ -87,7 +84,7 @@ pub fn start(
         connections_max: config.connections_max,
         drain: config.drain,
     };
-    listener::serve(&registry, listeners, bounds, shutdown);
+    let addresses = listener::serve(&registry, sockets, bounds, shutdown)?;
     gate.open();
     Ok(Proxy { addresses })
 }

@@ -19,4 +19,4 @@ mod tag_tokens;
 
 pub use app::{Proxy, StartError, start};
 pub use config::{Config, ConfigError, NODE_NAME_ENV, NodeAddress};
-pub use listener::{ListenError, bind, bind_all};
+pub use listener::{BoundSocket, ListenError, bind_all};

@@ -1,8 +1,11 @@
 //! The listeners on loopback that container runtimes connect to.
 //!
 //! Guarantees that the first address is listened on or the start fails; a further one that the machine does not have
-//! (IPv6 switched off) is a warning. On shutdown listeners close first, so a runtime's next connection is refused and
-//! it goes to its next host at once.
+//! (IPv6 switched off) is a warning. On shutdown listeners close first: another proxy on the same port takes over
+//! ([`handover`]), else a runtime's next connection is refused and it goes to its next host at once.
+
+mod handover;
+mod steering;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +15,8 @@ use std::time::Duration;
 use daemon::shutdown::{Phase, Shutdown};
 use distribution::{Limits, Registry, Server};
 use tokio::net::{TcpListener, TcpSocket};
+
+use handover::Handover;
 
 /// Connections that wait to be accepted; Linux caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 1024;
@@ -35,44 +40,76 @@ pub enum ListenError {
     },
 }
 
+/// An address that is ours, without a queue yet: who connects is refused, or goes to another proxy on the same port.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: TcpSocket,
+    address: SocketAddr,
+    reuse_port: bool,
+}
+
 /// Binds every address; with `reuse_port` beside other proxies of the same user that do so too.
 ///
 /// # Errors
 /// [`ListenError`] if the first cannot be bound, or another is taken by someone else.
-pub fn bind_all(addresses: &[SocketAddr], reuse_port: bool) -> Result<Vec<TcpListener>, ListenError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
+pub fn bind_all(addresses: &[SocketAddr], reuse_port: bool) -> Result<Vec<BoundSocket>, ListenError> {
+    let mut sockets = Vec::with_capacity(addresses.len());
     for &address in addresses {
-        match bind(address, reuse_port) {
-            Ok(listener) => listeners.push(listener),
-            Err(ListenError::Refused { address, source }) if !listeners.is_empty() => {
+        match BoundSocket::bind(address, reuse_port) {
+            Ok(socket) => sockets.push(socket),
+            Err(ListenError::Refused { address, source }) if !sockets.is_empty() => {
                 tracing::warn!(%address, error = %source, "address not available, going on without it");
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(listeners)
+    Ok(sockets)
 }
 
-/// Binds one address.
-///
-/// # Errors
-/// [`ListenError`].
-pub fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ListenError> {
-    let listen = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(reuse_port)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken { address },
-        _ => ListenError::Refused { address, source },
-    })
+impl BoundSocket {
+    /// Binds one address.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind(address: SocketAddr, reuse_port: bool) -> Result<Self, ListenError> {
+        let bind = || {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }?;
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(reuse_port)?;
+            socket.bind(address)?;
+            let address = socket.local_addr()?;
+            Ok(Self {
+                socket,
+                address,
+                reuse_port,
+            })
+        };
+        bind().map_err(|error| ListenError::of(address, error))
+    }
+
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn listen(self) -> Result<TcpListener, ListenError> {
+        let address = self.address;
+        self.socket
+            .listen(BACKLOG)
+            .map_err(|error| ListenError::of(address, error))
+    }
+}
+
+impl ListenError {
+    fn of(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken { address },
+            _ => Self::Refused { address, source },
+        }
+    }
 }
 
 /// What the listeners keep to.
@@ -84,18 +121,30 @@ pub(crate) struct Bounds {
     pub(crate) drain: Duration,
 }
 
-/// Serves `registry` on all listeners until the shutdown's serving phase.
-pub(crate) fn serve<R: Registry>(registry: &Arc<R>, listeners: Vec<TcpListener>, bounds: Bounds, shutdown: &Shutdown) {
+/// Listens on all sockets, and serves `registry` there until the shutdown's serving phase. Answers where.
+///
+/// # Errors
+/// [`ListenError`].
+pub(crate) fn serve<R: Registry>(
+    registry: &Arc<R>,
+    sockets: Vec<BoundSocket>,
+    bounds: Bounds,
+    shutdown: &Shutdown,
+) -> Result<Vec<SocketAddr>, ListenError> {
     let tasks = shutdown.tasks(Phase::Serve);
-    for listener in listeners {
+    let addresses = sockets.iter().map(|socket| socket.address).collect();
+    for socket in sockets {
         let limits = Limits {
             connections_max: bounds.connections_max,
             grace: bounds.drain,
             ..Limits::default()
         };
+        let shared = socket.reuse_port;
+        let incoming = Handover::new(socket.listen()?, shared);
         let server = Server::new(Arc::clone(registry)).limits(limits);
-        tasks.spawn_critical("listener", server.run(listener, tasks.stop_token()));
+        tasks.spawn_critical("listener", server.run(incoming, tasks.stop_token()));
     }
+    Ok(addresses)
 }
 
 #[cfg(test)]
@@ -114,12 +163,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_shared_only_by_those_who_say_so() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let first = BoundSocket::bind(any, true).unwrap().listen().unwrap();
         let address = first.local_addr().unwrap();
-        bind(address, true).unwrap();
-        assert!(matches!(bind(address, false), Err(ListenError::Taken { .. })));
-        let alone = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        BoundSocket::bind(address, true).unwrap().listen().unwrap();
+        assert!(matches!(
+            BoundSocket::bind(address, false),
+            Err(ListenError::Taken { .. })
+        ));
+        let alone = BoundSocket::bind(any, false).unwrap().listen().unwrap();
         let address = alone.local_addr().unwrap();
-        assert!(matches!(bind(address, true), Err(ListenError::Taken { .. })));
+        assert!(matches!(
+            BoundSocket::bind(address, true),
+            Err(ListenError::Taken { .. })
+        ));
     }
 }

@@ -13,7 +13,7 @@ use daemon::readiness::Readiness;
 use daemon::runtime::{Failure, one_line};
 use daemon::shutdown::{Ended, Phase, Shutdown};
 use daemon::telemetry::{self, Metrics};
-use proxy::{Config, bind, bind_all, check};
+use proxy::{BoundSocket, Config, StartError, bind_all, check};
 
 /// Threads that pass bytes on. Four fill the network of most machines, and each further one costs memory on every
 /// machine of a cluster. Two instead of one raise what a single client gets by a third, for a tenth more processor time.
@@ -91,7 +91,8 @@ async fn run(config: PathBuf, exit_with_stdin: bool) -> Result<Ended, Failure> {
     let readiness = Readiness::new(&shutdown);
     metrics.start_upkeep(shutdown.tasks(Phase::Flush));
     if let Some(address) = config.admin {
-        let listener = bind(address, config.reuse_port).map_err(Failure::failed)?;
+        let listener = BoundSocket::bind(address, config.reuse_port).and_then(BoundSocket::listen);
+        let listener = listener.map_err(Failure::failed)?;
         // Where the port is shared, scrapes must not go to and fro between the old proxy and the new one.
         let phase = if config.reuse_port { Phase::Serve } else { Phase::Flush };
         Admin::new(readiness.clone(), metrics).start(listener, shutdown.tasks(phase));
@@ -99,9 +100,12 @@ async fn run(config: PathBuf, exit_with_stdin: bool) -> Result<Ended, Failure> {
     if let Some(socket) = &config.check_socket {
         check::serve(socket, readiness.clone(), &shutdown).map_err(Failure::failed)?;
     }
-    let listeners = bind_all(&config.listen, config.reuse_port).map_err(Failure::failed)?;
+    let sockets = bind_all(&config.listen, config.reuse_port).map_err(Failure::failed)?;
     let grace = config.drain + AFTER_DRAIN;
-    let proxy = proxy::start(config, listeners, &shutdown, &readiness).map_err(Failure::bad_start)?;
+    let proxy = proxy::start(config, sockets, &shutdown, &readiness).map_err(|error| match error {
+        StartError::Listen(error) => Failure::failed(error),
+        error => Failure::bad_start(error),
+    })?;
     tracing::info!(addresses = ?proxy.addresses(), "listening");
     Ok(shutdown.run(grace).await)
 }

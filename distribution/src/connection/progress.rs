@@ -10,6 +10,7 @@ pub(crate) struct Progress {
     written_bytes: AtomicU64,
     write_blocked: AtomicBool,
     busy: AtomicU32,
+    had_request: AtomicBool,
     /// `read_bytes` when the last request began or ended: what is beyond belongs to the next request's head.
     mark: AtomicU64,
 }
@@ -55,6 +56,11 @@ impl Progress {
         self.write_blocked.store(true, Relaxed);
     }
 
+    /// Whether a request ever began.
+    pub(crate) fn had_request(&self) -> bool {
+        self.had_request.load(Relaxed)
+    }
+
     /// What was read so far is no part of a request to come.
     pub(crate) fn set_mark(&self) {
         self.mark.store(self.read_bytes.load(Relaxed), Relaxed);
@@ -68,6 +74,7 @@ pub(crate) struct Busy(Arc<Progress>);
 impl Busy {
     pub(crate) fn new(progress: &Arc<Progress>) -> Self {
         progress.busy.fetch_add(1, Relaxed);
+        progress.had_request.store(true, Relaxed);
         progress.set_mark();
         Self(Arc::clone(progress))
     }

@@ -62,6 +62,29 @@ async fn idle_connections_do_not_hold_up_shutdown() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_accepted_gets_its_answer_and_is_closed() {
+    let served = nginx().serve().await;
+    let mut fresh = Wire::connect(served.server.address()).await;
+    // Answered, so what connected before it is accepted.
+    let mut used = Wire::connect(served.server.address()).await;
+    used.request("GET", "/v2/", &[]).await;
+    assert_eq!(used.answer().await.status, 200);
+    let address = served.server.address();
+    let shutdown = tokio::spawn(served.server.shutdown());
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, refused).await.expect("the listener is closed");
+    fresh.request("GET", "/v2/", &[]).await;
+    let answer = fresh.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(fresh.stream.read(&mut [0]).await.unwrap(), 0, "closed");
+    timeout(DEADLINE, shutdown).await.expect("shutdown ends").unwrap();
+}
+
+#[tokio::test]
 async fn what_outlives_the_grace_period_is_cut() {
     let limits = Limits {
         grace: Duration::from_millis(100),

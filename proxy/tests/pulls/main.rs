@@ -7,4 +7,5 @@ mod failover;
 mod node;
 mod patience;
 mod protocol;
+mod shutdown;
 mod world;

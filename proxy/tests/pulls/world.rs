@@ -33,8 +33,8 @@ pub(crate) struct World {
     pub(crate) blob: Bytes,
     pub(crate) manifest: Bytes,
     pub(crate) address: SocketAddr,
-    /// Stands between the tests and an orderly end; its tasks end with the runtime.
-    _shutdown: Shutdown,
+    /// Its tasks end with the runtime, if nobody runs it.
+    pub(crate) shutdown: Shutdown,
     _files: TempDir,
 }
 
@@ -67,9 +67,9 @@ impl World {
         let path = files.path().join("proxy.toml");
         std::fs::write(&path, text).unwrap();
         let config = Config::load(&path).unwrap();
-        let listeners = proxy::bind_all(&config.listen, config.reuse_port).unwrap();
+        let sockets = proxy::bind_all(&config.listen, config.reuse_port).unwrap();
         let shutdown = Shutdown::new();
-        let proxy = proxy::start(config, listeners, &shutdown, &Readiness::new(&shutdown)).unwrap();
+        let proxy = proxy::start(config, sockets, &shutdown, &Readiness::new(&shutdown)).unwrap();
         let address = proxy.addresses()[0];
         Self {
             nodes,
@@ -77,7 +77,7 @@ impl World {
             blob,
             manifest,
             address,
-            _shutdown: shutdown,
+            shutdown,
             _files: files,
         }
     }

@@ -2,42 +2,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod handover;
+mod program;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn start(directory: &Path, config: &str) -> Child {
-    let path = directory.join("proxy.toml");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kuik-proxy"));
-    command.arg("--config").arg(&path).arg("--exit-with-stdin");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// An address that is free now. Another process may take it before the proxy does, which fails the test visibly.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(done) = attempt() {
-            return done;
-        }
-        assert!(started.elapsed() < DEADLINE, "too late");
-        std::thread::yield_now();
-    }
-}
+use program::{check, free_address, start, until};
 
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -106,15 +78,6 @@ fn a_taken_port_is_named() {
         error.contains(&address.to_string()) && error.contains("taken"),
         "{error}"
     );
-}
-
-fn check(directory: &Path) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_kuik-proxy"))
-        .args(["check", "--config"])
-        .arg(directory.join("proxy.toml"))
-        .output()
-        .unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
