@@ -12,5 +12,8 @@ CONTAINERD_VERSION=v2.3.4
 CNI_PLUGINS_VERSION=v1.9.1
 COREDNS_VERSION=v1.15.0
 HELM_VERSION=v3.21.4
+HELM4_VERSION=v4.3.1
+# Schemas of Kubernetes' objects: the first knows 1.24 to 1.30, the last 1.25 to 1.37.
+KUBERNETES_VALIDATE_VERSIONS=(1.30.0 1.37.0)
 # Raised by hand when hack/cluster/build-images builds something else than before.
 CLUSTER_IMAGES_VERSION=1

@@ -192,7 +192,7 @@ resources:
 - name: tls
   secret:
     secretName: {{ include "kuik.tlsSecret" . }}
-    defaultMode: 0440
+    defaultMode: 288
 {{- end }}
 {{- if and .root.Values.rootCertificateAuthorities.keys (has .component (list "registry" "proxy")) }}
 - name: authorities
