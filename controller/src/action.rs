@@ -1,8 +1,11 @@
 //! What the controller can do: the words in which plans are made.
 
-use proto::v1::ChangeDesiredRequest;
+use proto::pod::Place;
+use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
-use crate::crd::{CachedImageStatus, RepositoryStatus};
+use crate::crd::{CachedImageStatus, Repository, RepositoryStatus};
+use crate::grant::GrantKey;
+use crate::pod::PodKey;
 
 /// One thing to do. Doing it twice is doing it once.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +21,10 @@ pub(crate) enum Action {
         owner: Owner,
     },
     /// Puts our label and owner on an object that others made.
-    AdoptImage { name: String, owner: Owner },
+    AdoptImage {
+        name: String,
+        owner: Owner,
+    },
     RemoveFinalizers {
         object: ObjectKind,
         name: String,
@@ -53,6 +59,80 @@ pub(crate) enum Action {
     },
     /// Tells the tier which images to keep.
     Desire(ChangeDesiredRequest),
+    /// Has the tier try a namespace's pull secrets for a repository.
+    Grant {
+        key: GrantKey,
+        /// To try with.
+        image: String,
+        secrets: Vec<SecretName>,
+        /// Service accounts of the namespace whose pull secrets are tried too.
+        accounts: Vec<String>,
+    },
+    /// Has the tier forget a grant.
+    Revoke {
+        key: GrantKey,
+    },
+    /// Tells the tier which nodes run pods of private repositories.
+    Place(PlaceRequest),
+    /// Has images of a Repository checked at their source, as its interval asks for.
+    Update {
+        name: String,
+        images: Vec<String>,
+    },
+    /// Puts original images back into a pod.
+    Restore(Restoration),
+    TellRepository {
+        object: Box<Repository>,
+        notice: Notice,
+    },
+    /// Takes v1's finalizer off a pod.
+    ReleasePod {
+        pod: PodKey,
+        version: String,
+        kept: Vec<String>,
+    },
+}
+
+/// Original images to be put back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Restoration {
+    pub(crate) pod: PodKey,
+    pub(crate) uid: String,
+    /// From which this was decided.
+    pub(crate) version: String,
+    pub(crate) images: Vec<RestoredImage>,
+    /// Why, for people.
+    pub(crate) reason: String,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestoredImage {
+    pub(crate) place: Place,
+    pub(crate) container: String,
+    pub(crate) image: String,
+}
+
+/// A pull secret by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SecretName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl SecretName {
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for SecretName {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// A Repository that owns CachedImages.
@@ -103,6 +183,11 @@ pub(crate) enum ActionKey {
     Repository(String),
     RepositoryStatus(String),
     Desired,
+    Grant(GrantKey),
+    Places,
+    Pod(PodKey),
+    Update(String),
+    Told(String),
 }
 
 impl Action {
@@ -126,6 +211,11 @@ impl Action {
             Self::ImageStatus { name, .. } => ActionKey::ImageStatus(name.clone()),
             Self::RepositoryStatus { name, .. } => ActionKey::RepositoryStatus(name.clone()),
             Self::Desire(_) => ActionKey::Desired,
+            Self::Grant { key, .. } | Self::Revoke { key } => ActionKey::Grant(key.clone()),
+            Self::Place(_) => ActionKey::Places,
+            Self::TellRepository { object, .. } => ActionKey::Told(object.spec.name.clone()),
+            Self::Update { name, .. } => ActionKey::Update(name.clone()),
+            Self::Restore(Restoration { pod, .. }) | Self::ReleasePod { pod, .. } => ActionKey::Pod(pod.clone()),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Carries out actions: the only place that writes objects.
 
+mod grants;
 mod objects;
+mod pods;
+
+use std::collections::BTreeSet;
 
 use kube::Client;
 use kube::runtime::events::Recorder;
+use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
-use crate::action::{Action, ObjectKind};
+use crate::action::{Action, Notice, ObjectKind, SecretName};
 use crate::crd::{CachedImage, Repository};
+use crate::grant::{GrantKey, GrantResult};
 use crate::metrics;
 use crate::plan;
 use crate::tier::{Tier, TierError};
@@ -19,7 +25,17 @@ pub(crate) enum Outcome {
     Image(Box<CachedImage>),
     Repository(Box<Repository>),
     /// The tier has heard it.
-    Desired(proto::v1::ChangeDesiredRequest),
+    Desired(ChangeDesiredRequest),
+    Placed(PlaceRequest),
+    Granted {
+        key: GrantKey,
+        result: GrantResult,
+        /// Secrets that pods name, whether or not they fit.
+        tried: BTreeSet<SecretName>,
+        /// For people, if this is news.
+        notice: Option<Notice>,
+    },
+    Revoked(GrantKey),
 }
 
 /// Why an action failed. It is planned again while it is still due.
@@ -94,6 +110,30 @@ impl Executor {
                 self.tier.change_desired(plan::parts(request.clone())).await?;
                 Ok(Outcome::Desired(request))
             }
+            Action::Grant {
+                key,
+                image,
+                secrets,
+                accounts,
+            } => self.grant(key, &image, secrets, &accounts).await,
+            Action::Revoke { key } => {
+                self.tier.revoke(&key.namespace, &key.repository).await?;
+                Ok(Outcome::Revoked(key))
+            }
+            Action::Place(request) => {
+                self.tier.place(request.clone()).await?;
+                Ok(Outcome::Placed(request))
+            }
+            Action::Update { name, images } => {
+                self.tier.refresh(images).await?;
+                self.write_last_update(&name).await
+            }
+            Action::TellRepository { object, notice } => {
+                self.tell(&*object, &notice).await;
+                Ok(Outcome::Done)
+            }
+            Action::Restore(restoration) => self.restore(&restoration).await,
+            Action::ReleasePod { pod, version, kept } => self.release_pod(&pod, &version, &kept).await,
         }
     }
 }

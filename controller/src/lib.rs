@@ -3,7 +3,9 @@
 mod action;
 mod config;
 pub mod crd;
+mod credentials;
 mod executor;
+mod grant;
 mod image;
 pub mod lease;
 mod metrics;
@@ -11,6 +13,7 @@ mod name;
 pub mod pki;
 mod plan;
 mod pod;
+mod proxy_standing;
 mod reconciler;
 mod run;
 mod state;

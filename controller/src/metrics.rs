@@ -11,6 +11,7 @@ const CERTIFICATE_END: &str = "kube_image_keeper_controller_certificate_not_afte
 const CACHED_IMAGES: &str = "kube_image_keeper_controller_cached_images";
 const REPOSITORIES: &str = "kube_image_keeper_controller_repositories";
 const ACTIONS_FAILED: &str = "kube_image_keeper_controller_actions_failed_total";
+const RESTORED: &str = "kube_image_keeper_controller_pods_restored_total";
 const IS_LEADER: &str = "kube_image_keeper_controller_is_leader";
 const UP: &str = "kube_image_keeper_controller_up";
 const BUILD_INFO: &str = "kube_image_keeper_controller_build_info";
@@ -38,6 +39,11 @@ pub(crate) fn certificate_end(secret: &str, end: Option<Timestamp>) {
 /// Counts an action that failed and is tried again.
 pub(crate) fn action_failed() {
     counter!(ACTIONS_FAILED).increment(1);
+}
+
+/// Counts a pod that got its original images back.
+pub(crate) fn restored() {
+    counter!(RESTORED).increment(1);
 }
 
 /// Phases a gauge is kept for, so that one which empties reads 0.

@@ -6,9 +6,13 @@
 mod condition;
 mod desired;
 mod expiry;
+mod grants;
 mod image_status;
 mod objects;
+mod places;
 mod repository_status;
+mod restoring;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +23,7 @@ use kube::ResourceExt;
 use crate::action::Action;
 use crate::config::Architectures;
 use crate::crd::CachedImage;
+use crate::grant::GrantKey;
 use crate::image::Image;
 use crate::state::State;
 use crate::usage::{Use, usage};
@@ -31,24 +36,42 @@ pub(crate) struct Policy {
     pub(crate) expiry_delay: Duration,
     pub(crate) ignored_namespaces: BTreeSet<String>,
     pub(crate) architectures: Architectures,
+    /// Whether pods that cannot pull get their original images back.
+    pub(crate) restore: bool,
 }
 
-/// All that is to be done, the most urgent first.
-pub(crate) fn plan(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
-    let usage = usage(state.pods.iter(), &policy.ignored_namespaces);
+/// What is to be done.
+pub(crate) struct Plan {
+    /// The most urgent first.
+    pub(crate) actions: Vec<Action>,
+    /// Grants that pods use.
+    pub(crate) used_grants: BTreeSet<GrantKey>,
+}
+
+/// Plans all that is to be done.
+pub(crate) fn plan(state: &State, policy: &Policy, now: Timestamp) -> Plan {
     let objects = ObjectsByImage::new(state);
     let view = View {
         state,
         policy,
-        usage,
+        usage: usage(state.pods.iter(), &policy.ignored_namespaces),
+        demands: grants::demands(state, policy, &objects),
         objects,
         now,
     };
-    let mut actions: Vec<Action> = desired::plan(&view).into_iter().collect();
+    // A kubelet waits for the first of these.
+    let mut actions: Vec<Action> = places::plan(&view).into_iter().collect();
+    actions.extend(restoring::plan(&view));
+    actions.extend(desired::plan(&view));
+    actions.extend(grants::plan(&view));
     actions.extend(objects::plan(&view));
     actions.extend(image_status::plan(&view));
     actions.extend(repository_status::plan(&view));
-    actions
+    actions.extend(updates::plan(&view));
+    Plan {
+        actions,
+        used_grants: view.demands.into_keys().collect(),
+    }
 }
 
 /// The state, and what every part of a plan derives from it.
@@ -56,6 +79,7 @@ struct View<'a> {
     state: &'a State,
     policy: &'a Policy,
     usage: BTreeMap<Image, Use>,
+    demands: grants::Demands,
     objects: ObjectsByImage<'a>,
     now: Timestamp,
 }

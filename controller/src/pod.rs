@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod
 use proto::pod::{Place, original_image_key};
 
 use crate::crd::FINALIZER_POD_V1;
+use crate::image::Image;
 
 /// Where a pod is found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,10 +55,26 @@ pub(crate) struct PodImage {
     pub(crate) name: String,
     /// As the user wrote it.
     pub(crate) original: String,
+    /// What that means, where it means anything that a tier can hold.
+    pub(crate) image: Option<Image>,
     /// Whether the pod names it through the proxy.
     pub(crate) rewritten: bool,
     /// Whether it is being waited for.
     pub(crate) waiting: Waiting,
+}
+
+impl PodImage {
+    pub(crate) fn new(place: Place, name: &str, original: String, rewritten: bool) -> Self {
+        let image = Image::parse(&original).ok().filter(|image| !image.is_on_the_machine());
+        Self {
+            place,
+            name: name.to_owned(),
+            original,
+            image,
+            rewritten,
+            waiting: Waiting::No,
+        }
+    }
 }
 
 /// What a container waits for.
@@ -183,13 +200,7 @@ fn image(pod: &Pod, place: Place, name: &str, written: &str) -> PodImage {
         }
         (None, _) => written.to_owned(),
     };
-    PodImage {
-        place,
-        name: name.to_owned(),
-        original,
-        rewritten: stripped.is_some(),
-        waiting: Waiting::No,
-    }
+    PodImage::new(place, name, original, stripped.is_some())
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::action::{Action, ActionKey};
+use crate::action::{Action, ActionKey, Notice};
 use crate::executor::{ActionError, Executor, Outcome};
 use crate::metrics;
-use crate::plan::{Policy, plan};
+use crate::plan::{Plan, Policy, plan};
 use crate::state::{Change, Seen, State};
 
 /// Changes come in bursts; one plan is made for those of this long.
@@ -38,6 +38,8 @@ pub(crate) struct Reconciler {
     executor: Executor,
     at_once_max: usize,
     queue: VecDeque<Action>,
+    /// Not part of any plan: they are told once.
+    notices: VecDeque<Action>,
     under_way: BTreeSet<ActionKey>,
     failing: BTreeMap<ActionKey, Failing>,
 }
@@ -57,6 +59,7 @@ impl Reconciler {
             executor,
             at_once_max,
             queue: VecDeque::new(),
+            notices: VecDeque::new(),
             under_way: BTreeSet::new(),
             failing: BTreeMap::new(),
         }
@@ -86,7 +89,7 @@ impl Reconciler {
                 }
             }
             while running.len() < self.at_once_max
-                && let Some(action) = self.queue.pop_front()
+                && let Some(action) = self.notices.pop_front().or_else(|| self.queue.pop_front())
             {
                 running.push(self.begin(action));
             }
@@ -95,8 +98,10 @@ impl Reconciler {
 
     fn make_plan(&mut self) {
         // Whole seconds, as Kubernetes keeps times: what is read back must equal what was written.
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
-        let actions = plan(&self.state, &self.policy, now);
+        let now = whole_seconds(Timestamp::now());
+        self.state.proxies.observe(self.state.pods.iter(), now);
+        let Plan { actions, used_grants } = plan(&self.state, &self.policy, now);
+        self.state.grants.note_used(&used_grants, now);
         metrics::state(&self.state);
         let instant = Instant::now();
         self.failing.retain(|_, failing| failing.until + BACKOFF_MAX > instant);
@@ -153,6 +158,37 @@ impl Reconciler {
                     .apply(Change::Repository(Seen::Changed(object.name_any(), *object)));
             }
             Outcome::Desired(request) => self.state.told.heard(request),
+            Outcome::Placed(request) => self.state.told.heard_places(request),
+            Outcome::Revoked(key) => self.state.grants.forget(&key),
+            Outcome::Granted {
+                key,
+                result,
+                tried,
+                notice,
+            } => {
+                let before = self.state.grants.get(&key).map(|grant| grant.result);
+                let news = notice.filter(|_| before != Some(result));
+                self.tell_repository(&key.repository, news);
+                self.state
+                    .grants
+                    .heard(key, result, tried, whole_seconds(Timestamp::now()));
+            }
         }
     }
+
+    /// Nobody waits for people to be told.
+    fn tell_repository(&mut self, repository: &str, notice: Option<Notice>) {
+        let mut objects = self.state.repositories.iter().map(|(_, object)| object);
+        let object = objects.find(|object| object.spec.name == repository);
+        if let Some((object, notice)) = object.cloned().zip(notice) {
+            self.notices.push_back(Action::TellRepository {
+                object: Box::new(object),
+                notice,
+            });
+        }
+    }
+}
+
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
 }

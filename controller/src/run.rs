@@ -79,6 +79,7 @@ fn start_work(config: Config, client: Client, tasks: &TaskSet) {
         expiry_delay: config.expiry_delay,
         ignored_namespaces: config.ignored_namespaces,
         architectures: config.architectures,
+        restore: config.restore,
     };
     let recorder = Recorder::new(client.clone(), REPORTER.into());
     let executor = Executor::new(client, Tier::new(channels), recorder);

@@ -1,13 +1,15 @@
 //! All that the controller knows: what it watches, and what it has told the tier. One task owns it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use proto::v1::{ChangeDesiredRequest, ImageChanges, ImageState};
+use proto::v1::{ChangeDesiredRequest, ImageChanges, ImageState, PlaceRequest};
 
 use crate::crd::{CachedImage, Repository};
+use crate::grant::Grants;
 use crate::image::Image;
 use crate::pod::{PodFacts, PodKey};
+use crate::proxy_standing::ProxyStandings;
 
 /// What the controller knows.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(crate) struct State {
     pub(crate) nodes: Watched<String, String>,
     pub(crate) tier: TierView,
     pub(crate) told: Told,
+    pub(crate) grants: Grants,
+    pub(crate) proxies: ProxyStandings,
 }
 
 /// Something that was watched has changed.
@@ -180,6 +184,8 @@ pub(crate) struct Told {
     /// References, and whether each is retained; absent before a whole list was sent.
     pub(crate) desired: Option<BTreeMap<String, bool>>,
     pub(crate) platforms: Vec<String>,
+    /// Private repositories by Kubernetes node; absent before a whole list was sent.
+    pub(crate) places: Option<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl Told {
@@ -195,6 +201,21 @@ impl Told {
         desired.extend(request.put.into_iter().map(|image| (image.reference, image.retain)));
         if request.replace || !request.platforms.is_empty() {
             self.platforms = request.platforms;
+        }
+    }
+
+    /// The tier has confirmed these places.
+    pub(crate) fn heard_places(&mut self, request: PlaceRequest) {
+        if request.replace {
+            self.places = Some(BTreeMap::new());
+        }
+        let Some(places) = &mut self.places else { return };
+        for placement in request.placements {
+            if placement.repositories.is_empty() {
+                places.remove(&placement.node);
+            } else {
+                places.insert(placement.node, placement.repositories.into_iter().collect());
+            }
         }
     }
 }

@@ -7,16 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::control_client::ControlClient;
-use proto::v1::{ChangeDesiredRequest, RefreshRequest};
+use proto::v1::{
+    Admission, AdmitRequest, ChangeDesiredRequest, GrantReply, GrantRequest, PlaceRequest, RefreshRequest,
+    RevokeRequest,
+};
 use tokio::sync::watch as shared;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 pub(crate) use channel::Channels;
 pub(crate) use watch::follow_images;
 
 /// Committing through a leader that is just being elected takes a second or two.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Several credentials are tried one after the other at a source that may be slow.
+const GRANT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why the tier did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,49 @@ impl Tier {
                 references: references.clone(),
             });
             async move { client.refresh(request).await.map(drop) }
+        };
+        self.call(send).await
+    }
+
+    /// Has credentials tried at the source.
+    pub(crate) async fn grant(&self, request: GrantRequest) -> Result<GrantReply, TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let mut request = Request::new(request.clone());
+            request.set_timeout(GRANT_DEADLINE);
+            async move { client.grant(request).await.map(Response::into_inner) }
+        };
+        self.call(send).await
+    }
+
+    /// Forgets a grant.
+    pub(crate) async fn revoke(&self, namespace: &str, repository: &str) -> Result<(), TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let (namespace, repository) = (namespace.to_owned(), repository.to_owned());
+            let request = with_deadline(RevokeRequest { namespace, repository });
+            async move { client.revoke(request).await.map(drop) }
+        };
+        self.call(send).await
+    }
+
+    /// May a namespace use an image?
+    pub(crate) async fn admit(&self, namespace: &str, image: &str) -> Result<Admission, TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let references = vec![image.to_owned()];
+            let request = with_deadline(AdmitRequest {
+                namespace: namespace.to_owned(),
+                references,
+            });
+            async move { client.admit(request).await.map(Response::into_inner) }
+        };
+        let reply = self.call(send).await?;
+        Ok(reply.admissions().next().unwrap_or(Admission::Unspecified))
+    }
+
+    /// Tells which nodes run pods of private repositories.
+    pub(crate) async fn place(&self, request: PlaceRequest) -> Result<(), TierError> {
+        let send = |mut client: ControlClient<Channel>| {
+            let request = with_deadline(request.clone());
+            async move { client.place(request).await.map(drop) }
         };
         self.call(send).await
     }

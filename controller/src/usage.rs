@@ -29,7 +29,10 @@ pub(crate) fn usage<'a>(
             continue;
         }
         for (image, original) in images(pod) {
-            let used = usage.entry(image).or_default();
+            let used = match usage.get_mut(image) {
+                Some(used) => used,
+                None => usage.entry(image.clone()).or_default(),
+            };
             if used.count == 0 {
                 used.source_image = original.to_owned();
             }
@@ -43,11 +46,11 @@ pub(crate) fn usage<'a>(
 }
 
 /// The images of a pod, each once.
-pub(crate) fn images(pod: &PodFacts) -> BTreeMap<Image, &str> {
-    let named = pod.images.iter().filter_map(|named| {
-        let image = Image::parse(&named.original).ok()?;
-        (!image.is_on_the_machine()).then_some((image, named.original.as_str()))
-    });
+pub(crate) fn images(pod: &PodFacts) -> BTreeMap<&Image, &str> {
+    let named = pod
+        .images
+        .iter()
+        .filter_map(|named| Some((named.image.as_ref()?, named.original.as_str())));
     named.collect()
 }
 
@@ -56,16 +59,10 @@ mod tests {
     use proto::pod::Place;
 
     use super::*;
-    use crate::pod::{PodImage, Waiting};
+    use crate::pod::PodImage;
 
     fn pod(namespace: &str, name: &str, images: &[&str]) -> (PodKey, PodFacts) {
-        let image = |original: &&str| PodImage {
-            place: Place::Container,
-            name: "c".to_owned(),
-            original: (*original).to_owned(),
-            rewritten: false,
-            waiting: Waiting::No,
-        };
+        let image = |original: &&str| PodImage::new(Place::Container, "c", (*original).to_owned(), false);
         let key = PodKey {
             namespace: namespace.to_owned(),
             name: name.to_owned(),

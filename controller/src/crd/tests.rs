@@ -85,3 +85,15 @@ fn conditions_are_a_map_by_type() {
     let printed = print(false).unwrap();
     assert_eq!(printed.matches("x-kubernetes-list-type: map").count(), 2, "{printed}");
 }
+
+#[test]
+fn the_chart_carries_these_definitions() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/kube-image-keeper/files/crds");
+    let carried =
+        ["cachedimages", "repositories"].map(|name| std::fs::read_to_string(format!("{folder}/{name}.yaml")).unwrap());
+    let printed = carried.map(|text| format!("---\n{text}")).concat();
+    assert!(
+        printed == print(true).unwrap(),
+        "write what `kuik-controller crds --rules` prints to {folder}, one file for each definition"
+    );
+}

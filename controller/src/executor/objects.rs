@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ClusterResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -127,6 +129,16 @@ impl Executor {
         Ok(Outcome::Repository(Box::new(slim(written))))
     }
 
+    pub(super) async fn write_last_update(&self, name: &str) -> Result<Outcome, ActionError> {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let patch = json!({"status": {"lastUpdate": Time(now)}});
+        let written = self
+            .all::<Repository>()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(Outcome::Repository(Box::new(slim(written))))
+    }
+
     /// A merge, in which what is no longer so is taken out by name: v1 wrote fields that no apply of ours would remove.
     async fn write_status<K>(
         &self,
@@ -177,7 +189,7 @@ impl Executor {
     }
 
     /// Tells people. What cannot be told is no reason to do it again.
-    async fn tell<K>(&self, object: &K, notice: &Notice)
+    pub(super) async fn tell<K>(&self, object: &K, notice: &Notice)
     where
         K: Resource<DynamicType = ()>,
     {

@@ -10,7 +10,7 @@ use crate::action::{Notice, ObjectKind};
 use crate::crd::{
     ANNOTATION_FORCE_UPDATE, CachedImageSpec, CachedImageStatus, FINALIZER_CACHED_IMAGE_V1, Repository, RepositorySpec,
 };
-use crate::pod::{PodFacts, PodImage, PodKey, Waiting};
+use crate::pod::{PodFacts, PodImage, PodKey};
 use crate::state::{Change, Seen};
 
 const NGINX: &str = "docker.io/library/nginx:latest";
@@ -24,6 +24,7 @@ fn policy() -> Policy {
         expiry_delay: Duration::from_secs(30 * 24 * 3600),
         ignored_namespaces: BTreeSet::new(),
         architectures: Architectures::Auto,
+        restore: true,
     }
 }
 
@@ -69,13 +70,7 @@ impl Cluster {
             namespace: "n".to_owned(),
             name: name.to_owned(),
         };
-        let image = PodImage {
-            place: Place::Container,
-            name: "c".to_owned(),
-            original: image.to_owned(),
-            rewritten: false,
-            waiting: Waiting::No,
-        };
+        let image = PodImage::new(Place::Container, "c", image.to_owned(), false);
         self.0.apply(Change::Pod(Seen::Changed(
             key,
             PodFacts {
@@ -122,7 +117,7 @@ impl Cluster {
     }
 
     fn plan(&self) -> Vec<Action> {
-        plan(&self.0, &policy(), now())
+        plan(&self.0, &policy(), now()).actions
     }
 
     fn created(&self) -> Vec<(String, String)> {
@@ -182,5 +177,8 @@ fn unused_for(days: i64) -> impl FnOnce(&mut CachedImage) {
 }
 
 mod expiring;
+mod granting;
 mod objects;
+mod restoring;
 mod statuses;
+mod updating;

@@ -129,7 +129,7 @@ fn a_stale_tag_says_which_digest_it_serves_and_why() {
 fn the_time_of_a_condition_is_that_of_its_last_change() {
     let cluster = written(with(tier_state(ImagePhase::Complete)));
     let later = now() + 1.hour();
-    let actions = plan(&cluster.tier(tier_state(ImagePhase::Ready)).0, &policy(), later);
+    let actions = plan(&cluster.tier(tier_state(ImagePhase::Ready)).0, &policy(), later).actions;
     let status = actions.into_iter().find_map(|action| match action {
         Action::ImageStatus { status, .. } => Some(status),
         _ => None,

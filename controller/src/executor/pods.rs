@@ -1,0 +1,106 @@
+//! Changes pods: images of containers that wait for them, and finalizers of v1. Nothing else, ever.
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES, Place};
+use serde_json::{Map, Value, json};
+
+use super::{ActionError, Executor, Outcome};
+use crate::FIELD_MANAGER;
+use crate::action::Restoration;
+use crate::metrics;
+use crate::pod::PodKey;
+
+impl Executor {
+    pub(super) async fn restore(&self, restoration: &Restoration) -> Result<Outcome, ActionError> {
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Strategic(restoring_patch(restoration));
+        self.pods(&restoration.pod)
+            .patch(&restoration.pod.name, &parameters, &patch)
+            .await?;
+        metrics::restored();
+        tracing::info!(pod = %restoration.pod, reason = restoration.reason, "original images put back");
+        self.tell_pod(restoration).await;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) async fn release_pod(
+        &self,
+        pod: &PodKey,
+        version: &str,
+        kept: &[String],
+    ) -> Result<Outcome, ActionError> {
+        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": kept}});
+        self.pods(pod)
+            .patch(&pod.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn tell_pod(&self, restoration: &Restoration) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "OriginalImageRestored".to_owned(),
+            note: Some(format!("pulling without the cache: {}", restoration.reason)),
+            action: "Restoring".to_owned(),
+            secondary: None,
+        };
+        let reference = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(restoration.pod.namespace.clone()),
+            name: Some(restoration.pod.name.clone()),
+            uid: Some(restoration.uid.clone()),
+            ..ObjectReference::default()
+        };
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::debug!(%error, "event not written");
+        }
+    }
+
+    fn pods(&self, pod: &PodKey) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.namespace)
+    }
+}
+
+/// Refused by the API server if the pod has changed since this was decided, so that a container which has begun to run
+/// meanwhile is never touched.
+pub(crate) fn restoring_patch(restoration: &Restoration) -> Value {
+    let containers = |place: Place| -> Vec<Value> {
+        let of_place = restoration.images.iter().filter(|image| image.place == place);
+        of_place
+            .map(|image| json!({"name": image.container, "image": image.image}))
+            .collect()
+    };
+    let reasons: Map<String, Value> = restoration
+        .images
+        .iter()
+        .map(|image| (image.container.clone(), Value::String(restoration.reason.clone())))
+        .collect();
+    let mut spec = Map::new();
+    for (field, place) in [
+        ("containers", Place::Container),
+        ("initContainers", Place::InitContainer),
+    ] {
+        let containers = containers(place);
+        if !containers.is_empty() {
+            spec.insert(field.to_owned(), Value::Array(containers));
+        }
+    }
+    json!({
+        "metadata": {
+            "uid": restoration.uid,
+            "resourceVersion": restoration.version,
+            "annotations": {
+                ANNOTATION_REWRITE_IMAGES: "false",
+                ANNOTATION_RESTORED: Value::Object(reasons).to_string(),
+            },
+        },
+        "spec": spec,
+    })
+}

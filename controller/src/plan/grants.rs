@@ -1,0 +1,145 @@
+//! Which namespaces may use which repositories: asked of the tier for every namespace whose pods name pull secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{ObjectsByImage, Policy, View};
+use crate::action::{Action, SecretName};
+use crate::grant::{Grant, GrantKey, GrantResult, Grants};
+use crate::pod::Waiting;
+use crate::state::State;
+use crate::usage::images;
+
+/// A secret may change without a word; it is never watched.
+const AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+/// After a source or the tier did not answer, and where a pod fails to pull: someone may just have corrected the secret.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// After a refusal that no pod suffers from.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// How long a namespace keeps its grant after its last pod with a secret.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// Secrets tried for one namespace and repository.
+const SECRETS_MAX: usize = 16;
+
+/// What the pods of one namespace say about one repository.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// One image of the repository, to try with.
+    image: String,
+    secrets: BTreeSet<SecretName>,
+    accounts: BTreeSet<String>,
+    fails: bool,
+}
+
+pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
+    if !view.state.pods.is_synced() || !view.state.repositories.is_synced() {
+        return Vec::new();
+    }
+    let grants = &view.state.grants;
+    let due = view
+        .demands
+        .iter()
+        .filter(|(key, demand)| is_due(grants.get(key), demand, view.now));
+    let asked = due.map(|(key, demand)| Action::Grant {
+        key: key.clone(),
+        image: demand.image.clone(),
+        secrets: demand.secrets.iter().take(SECRETS_MAX).cloned().collect(),
+        accounts: demand.accounts.iter().take(SECRETS_MAX).cloned().collect(),
+    });
+    asked.chain(unused(grants, &view.demands, view.now)).collect()
+}
+
+/// Whether it has been asked about all grants, so that a whole list of placements can be true.
+pub(super) fn all_settled(view: &View<'_>) -> bool {
+    let asked = |key: &GrantKey| view.state.grants.get(key).is_some();
+    view.demands
+        .iter()
+        .all(|(key, demand)| asked(key) || demand.names_nothing())
+}
+
+/// By namespace and repository, what pods and Repositories say.
+pub(super) type Demands = BTreeMap<GrantKey, Demand>;
+
+impl Demand {
+    fn names_nothing(&self) -> bool {
+        self.secrets.is_empty() && self.accounts.is_empty()
+    }
+}
+
+pub(super) fn demands(state: &State, policy: &Policy, objects: &ObjectsByImage<'_>) -> Demands {
+    let mut demands = Demands::new();
+    for (pod_key, pod) in state.pods.iter() {
+        if pod.finished || policy.ignored_namespaces.contains(&pod_key.namespace) {
+            continue;
+        }
+        let fails = pod.images.iter().any(|image| image.waiting == Waiting::PullFailed);
+        for image in images(pod).into_keys() {
+            let demand = demands
+                .entry(GrantKey::new(&pod_key.namespace, image.repository()))
+                .or_default();
+            demand.image = image.to_string();
+            demand.fails |= fails;
+            let named = pod
+                .pull_secrets
+                .iter()
+                .map(|name| SecretName::new(&pod_key.namespace, name));
+            demand.secrets.extend(named);
+            if pod.pull_secrets.is_empty() && !pod.service_account.is_empty() {
+                demand.accounts.insert(pod.service_account.clone());
+            }
+        }
+    }
+    add_configured(state, objects, &mut demands);
+    demands
+}
+
+/// Secrets that a Repository names count for the namespace they lie in, and no other: v1 wrote there what the last pod
+/// happened to use, and so let every namespace pull it.
+fn add_configured(state: &State, objects: &ObjectsByImage<'_>, demands: &mut Demands) {
+    let mut configured: BTreeMap<&str, (&str, &[String])> = BTreeMap::new();
+    for (_, object) in state.repositories.iter() {
+        if let Some(namespace) = object.spec.pull_secrets_namespace.as_deref() {
+            configured.insert(object.spec.name.as_str(), (namespace, &object.spec.pull_secret_names));
+        }
+    }
+    for image in objects.by_image.keys() {
+        let Some((namespace, secrets)) = configured.get(image.repository().to_string().as_str()) else {
+            continue;
+        };
+        let demand = demands.entry(GrantKey::new(namespace, image.repository())).or_default();
+        demand.image = image.to_string();
+        demand
+            .secrets
+            .extend(secrets.iter().map(|name| SecretName::new(namespace, name)));
+    }
+}
+
+fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
+    let Some(grant) = grant else {
+        return !demand.names_nothing();
+    };
+    let tried = &grant.tried;
+    if demand.secrets.iter().any(|secret| !tried.contains(secret)) {
+        return true;
+    }
+    let wait = match grant.result {
+        GrantResult::Unreachable => RETRY_AFTER,
+        GrantResult::Refused | GrantResult::NoSecret if demand.fails => RETRY_AFTER,
+        GrantResult::Refused => REFUSED_AGAIN_AFTER,
+        GrantResult::Granted | GrantResult::Public | GrantResult::NoSecret => AGAIN_AFTER,
+    };
+    is_past(grant.at, wait, now)
+}
+
+fn unused(grants: &Grants, demands: &Demands, now: Timestamp) -> Vec<Action> {
+    let unused = grants.iter().filter(|(key, grant)| {
+        grant.result == GrantResult::Granted && !demands.contains_key(*key) && is_past(grant.used_at, KEPT_FOR, now)
+    });
+    unused.map(|(key, _)| Action::Revoke { key: key.clone() }).collect()
+}
+
+fn is_past(since: Timestamp, wait: Duration, now: Timestamp) -> bool {
+    now.duration_since(since).unsigned_abs() >= wait
+}

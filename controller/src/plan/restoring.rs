@@ -1,0 +1,112 @@
+//! Original images, put back where a pod cannot pull through the proxy; and v1's finalizer, taken off pods.
+
+use std::time::Duration;
+
+use proto::pod::Place;
+
+use super::View;
+use crate::action::{Action, Restoration, RestoredImage};
+use crate::grant::{GrantKey, GrantResult};
+use crate::pod::{PodFacts, PodImage, PodKey, Waiting};
+
+/// A proxy that is just starting or being replaced is waited for; the kubelet tries again by itself after ten seconds.
+const PROXY_AWAY: Duration = Duration::from_secs(10);
+/// A pod whose containers are being made, and which says nothing else, gets more time.
+const PROXY_AWAY_SILENT: Duration = Duration::from_secs(60);
+/// Pods changed in one go: where all proxies are gone at once, the API server is not to be flooded.
+const RESTORED_AT_ONCE_MAX: usize = 20;
+
+pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
+    let pods = || view.state.pods.iter();
+    let held = pods()
+        .filter(|(_, pod)| !pod.finalizers.is_empty())
+        .map(|(key, pod)| release(key, pod));
+    let mut actions: Vec<Action> = held.take(RESTORED_AT_ONCE_MAX).collect();
+    if view.policy.restore && view.state.pods.is_synced() {
+        let restored = pods().filter_map(|(key, pod)| restoration(view, key, pod));
+        actions.extend(restored.take(RESTORED_AT_ONCE_MAX).map(Action::Restore));
+    }
+    actions
+}
+
+fn release(key: &PodKey, pod: &PodFacts) -> Action {
+    Action::ReleasePod {
+        pod: key.clone(),
+        version: pod.version.clone(),
+        kept: pod
+            .finalizers
+            .iter()
+            .filter(|one| *one != crate::crd::FINALIZER_POD_V1)
+            .cloned()
+            .collect(),
+    }
+}
+
+fn restoration(view: &View<'_>, key: &PodKey, pod: &PodFacts) -> Option<Restoration> {
+    if pod.finished || pod.node.is_empty() {
+        return None;
+    }
+    let mut why = None;
+    let candidates = pod
+        .images
+        .iter()
+        .filter(|image| image.rewritten && can_be_changed(image.place));
+    let images: Vec<RestoredImage> = candidates
+        .filter(|image| {
+            let reason = reason(view, key, pod, image);
+            why = why.take().or(reason.clone());
+            reason.is_some()
+        })
+        .map(restored)
+        .collect();
+    Some(Restoration {
+        pod: key.clone(),
+        uid: pod.uid.clone(),
+        version: pod.version.clone(),
+        images,
+        reason: why?,
+    })
+}
+
+/// Kubernetes takes new images for these alone in a pod that lives.
+fn can_be_changed(place: Place) -> bool {
+    matches!(place, Place::Container | Place::InitContainer)
+}
+
+fn restored(image: &PodImage) -> RestoredImage {
+    RestoredImage {
+        place: image.place,
+        container: image.name.clone(),
+        image: image.original.clone(),
+    }
+}
+
+/// Why a container that waits for its image should have the original one.
+fn reason(view: &View<'_>, key: &PodKey, pod: &PodFacts, image: &PodImage) -> Option<String> {
+    let patience = match image.waiting {
+        Waiting::No => return None,
+        Waiting::PullFailed => PROXY_AWAY,
+        Waiting::Creating => PROXY_AWAY_SILENT,
+    };
+    let away = view.state.proxies.without_since(&pod.node);
+    if away.is_some_and(|since| view.now.duration_since(since).unsigned_abs() >= patience) {
+        return Some(format!("no proxy is ready on node {}", pod.node));
+    }
+    (image.waiting == Waiting::PullFailed && is_refused(view, key, image)).then(|| {
+        format!(
+            "namespace {} has no grant for the private image {}",
+            key.namespace, image.original
+        )
+    })
+}
+
+fn is_refused(view: &View<'_>, key: &PodKey, image: &PodImage) -> bool {
+    let Some(image) = &image.image else { return false };
+    let private = view.state.tier.get(image).is_some_and(|state| state.private);
+    let grant = view
+        .state
+        .grants
+        .get(&GrantKey::new(&key.namespace, image.repository()));
+    let asked_in_vain = grant.is_some_and(|grant| matches!(grant.result, GrantResult::NoSecret | GrantResult::Refused));
+    private && asked_in_vain
+}

@@ -1,0 +1,180 @@
+use std::collections::BTreeSet;
+
+use proto::v1::PlaceRequest;
+
+use super::*;
+use crate::action::SecretName;
+use crate::grant::{GrantKey, GrantResult};
+
+fn pod_with_secret(mut cluster: Cluster, name: &str, secret: Option<&str>) -> Cluster {
+    let image = PodImage::new(Place::Container, "app", "quay.io/team/app:1".to_owned(), true);
+    let facts = PodFacts {
+        node: "node".to_owned(),
+        images: vec![image],
+        pull_secrets: secret.map(str::to_owned).into_iter().collect(),
+        service_account: "default".to_owned(),
+        ..PodFacts::default()
+    };
+    let key = PodKey {
+        namespace: "n".to_owned(),
+        name: name.to_owned(),
+    };
+    cluster.0.apply(Change::Pod(Seen::Changed(key, facts)));
+    cluster
+}
+
+fn key() -> GrantKey {
+    GrantKey {
+        namespace: "n".to_owned(),
+        repository: "quay.io/team/app".to_owned(),
+    }
+}
+
+fn secrets(names: &[&str]) -> BTreeSet<SecretName> {
+    names.iter().map(|name| SecretName::new("n", name)).collect()
+}
+
+/// Names of the secrets and accounts that are to be tried, `hours` after the start.
+fn asked_after(cluster: &Cluster, hours: i64) -> Option<(Vec<String>, Vec<String>)> {
+    let actions = plan(&cluster.0, &policy(), now() + hours.hours()).actions;
+    actions.into_iter().find_map(|action| match action {
+        Action::Grant { secrets, accounts, .. } => Some((secrets.iter().map(ToString::to_string).collect(), accounts)),
+        _ => None,
+    })
+}
+
+fn placed(cluster: &Cluster) -> Option<PlaceRequest> {
+    cluster.plan().into_iter().find_map(|action| match action {
+        Action::Place(request) => Some(request),
+        _ => None,
+    })
+}
+
+// Defect 14 of v1: the pull secrets of the last pod replaced those of all others.
+#[test]
+fn secrets_of_all_pods_of_a_namespace_are_tried() {
+    let cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    let cluster = pod_with_secret(cluster, "q", Some("two"));
+    let cluster = pod_with_secret(cluster, "r", None);
+    let (secrets, accounts) = asked_after(&cluster, 0).unwrap();
+    assert_eq!(secrets, ["n/one", "n/two"]);
+    assert_eq!(accounts, ["default"]);
+}
+
+#[test]
+fn a_grant_is_asked_for_once_then_hourly_and_when_secrets_change() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    assert_eq!(asked_after(&cluster, 0), None);
+    assert!(asked_after(&cluster, 1).is_some());
+    let cluster = pod_with_secret(cluster, "q", Some("two"));
+    assert!(asked_after(&cluster, 0).is_some());
+}
+
+#[test]
+fn a_source_that_does_not_answer_takes_no_grant_away() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Unreachable, secrets(&["one"]), now());
+    assert!(cluster.0.grants.is_granted(&key()));
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Refused, secrets(&["one"]), now());
+    assert!(!cluster.0.grants.is_granted(&key()));
+}
+
+#[test]
+fn a_grant_that_no_pod_used_for_a_day_is_taken_back() {
+    let mut cluster = Cluster::new();
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    let revoked = |cluster: &Cluster, hours: i64| {
+        let actions = plan(&cluster.0, &policy(), now() + hours.hours()).actions;
+        actions.contains(&Action::Revoke { key: key() })
+    };
+    assert!(!revoked(&cluster, 23) && revoked(&cluster, 24));
+    let cluster = pod_with_secret(cluster, "p", Some("one"));
+    assert!(!revoked(&cluster, 24));
+}
+
+// v1 wrote the secrets of whichever pod came last into the Repository, and every namespace pulled with them.
+#[test]
+fn secrets_of_a_repository_count_for_their_own_namespace() {
+    let mut cluster = Cluster::new().image("warm", "quay.io/team/app:1");
+    let spec = RepositorySpec {
+        name: "quay.io/team/app".to_owned(),
+        pull_secret_names: vec!["s".to_owned()],
+        pull_secrets_namespace: Some("secrets".to_owned()),
+        ..RepositorySpec::default()
+    };
+    cluster.0.apply(Change::Repository(Seen::Changed(
+        "r".to_owned(),
+        Repository::new("r", spec),
+    )));
+    assert_eq!(asked_after(&cluster, 0).unwrap().0, ["secrets/s"]);
+    let granted: Vec<String> = cluster
+        .plan()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Grant { key, .. } => Some(key.namespace),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(granted, ["secrets"]);
+}
+
+#[test]
+fn a_node_is_told_of_once_a_pod_with_a_grant_is_on_it() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    assert_eq!(placed(&cluster), None, "a whole list waits for what is asked");
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    let request = placed(&cluster).unwrap();
+    assert!(request.replace);
+    assert_eq!(request.placements[0].node, "node");
+    assert_eq!(request.placements[0].repositories, ["quay.io/team/app"]);
+    cluster.0.told.heard_places(request);
+    assert_eq!(placed(&cluster), None);
+}
+
+#[test]
+fn a_reference_to_the_proxy_written_by_hand_opens_nothing() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", None);
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::NoSecret, secrets(&[]), now());
+    assert_eq!(placed(&cluster).unwrap().placements, []);
+}
+
+#[test]
+fn a_node_whose_last_such_pod_went_is_emptied() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    cluster.0.told.heard_places(placed(&cluster).unwrap());
+    cluster.0.apply(Change::Pod(Seen::Gone(PodKey {
+        namespace: "n".to_owned(),
+        name: "p".to_owned(),
+    })));
+    let request = placed(&cluster).unwrap();
+    assert!(!request.replace && request.placements[0].repositories.is_empty());
+    cluster.0.told.heard_places(request);
+    assert_eq!(placed(&cluster), None);
+}
