@@ -1,6 +1,7 @@
 {{/*
 Where cache nodes keep data. `auto` must never leave a pod Pending for ever: a volume is claimed only where a default
-StorageClass makes volumes. What is installed is kept, as the claims of a StatefulSet cannot change.
+StorageClass makes volumes, or has enough of them. What is installed is kept, as the claims of a StatefulSet cannot
+change, and so is what an uninstalled release left.
 */}}
 
 {{- define "kuik.existingRegistry" -}}
@@ -15,6 +16,7 @@ StorageClass makes volumes. What is installed is kept, as the claims of a Statef
 {{- $existing := include "kuik.existingRegistry" . | fromJson -}}
 {{- if $existing -}}
 {{- if $existing.spec.volumeClaimTemplates }}true{{ end -}}
+{{- else if lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "kuik-data-%s-registry-0" (include "kuik.fullname" .)) -}}true
 {{- else if and $persistence.storageClass (ne $persistence.storageClass "-") -}}true
 {{- else if not $persistence.storageClass -}}
 {{- include "kuik.defaultStorageClass" . -}}
@@ -22,22 +24,35 @@ StorageClass makes volumes. What is installed is kept, as the claims of a Statef
 {{- end -}}
 {{- end -}}
 
-{{/* True if there is a default StorageClass that makes volumes by itself. */}}
+{{/* True if there is a default StorageClass that has volumes for all cache nodes, or makes them. */}}
 {{- define "kuik.defaultStorageClass" -}}
 {{- $found := "" -}}
 {{- range (lookup "storage.k8s.io/v1" "StorageClass" "" "").items -}}
 {{- $annotations := .metadata.annotations | default dict -}}
 {{- $default := or (eq (get $annotations "storageclass.kubernetes.io/is-default-class") "true") (eq (get $annotations "storageclass.beta.kubernetes.io/is-default-class") "true") -}}
-{{- if and $default (ne .provisioner "kubernetes.io/no-provisioner") -}}{{- $found = "true" -}}{{- end -}}
+{{- if and $default (eq .provisioner "kubernetes.io/no-provisioner") -}}
+{{- if ge (int (include "kuik.availableVolumes" .metadata.name)) (int $.Values.registry.replicas) -}}{{- $found = "true" -}}{{- end -}}
+{{- else if $default -}}
+{{- $found = "true" -}}
+{{- end -}}
 {{- end -}}
 {{- $found -}}
+{{- end -}}
+
+{{/* How many volumes of a StorageClass wait for a claim. Argument: its name. */}}
+{{- define "kuik.availableVolumes" -}}
+{{- $available := 0 -}}
+{{- range (lookup "v1" "PersistentVolume" "" "").items -}}
+{{- if and (eq (.spec.storageClassName | default "") $) (eq ((.status).phase | default "") "Available") -}}{{- $available = add1 $available -}}{{- end -}}
+{{- end -}}
+{{- $available -}}
 {{- end -}}
 
 {{/* The claim, as installed or as the values have it. */}}
 {{- define "kuik.volumeClaimTemplates" -}}
 {{- $persistence := .Values.registry.persistence -}}
 {{- $existing := include "kuik.existingRegistry" . | fromJson -}}
-{{- if and $existing (eq (toString $persistence.enabled) "auto") -}}
+{{- if and $existing $existing.spec.volumeClaimTemplates -}}
 {{- range $existing.spec.volumeClaimTemplates }}
 - metadata:
     name: {{ .metadata.name }}
