@@ -25,7 +25,7 @@ test: ## Runs all tests, the end-to-end ones with real clients included
 	@tools/setup test
 	@$(ENV) cargo xtask test
 
-e2e: ## Runs the end-to-end tests alone (one of them: ARGS=name)
+e2e: ## Runs the end-to-end tests alone, the long ones too (one of them: ARGS=name)
 	@tools/setup test
 	@$(ENV) cargo xtask e2e $(ARGS)
 
@@ -45,7 +45,7 @@ bench: build ## Measures kuik beside docker-registry, distribution and nginx
 	@$(ENV) cargo run --locked --release --package bench -- $(ARGS)
 
 images: ## Builds the real images that the end-to-end tests pull
-	@tools/setup test
+	@tools/setup clients
 	@$(ENV) tools/images
 
 cluster: ## Starts a real Kubernetes on this machine, as root (ARGS="--nodes 2 --containerd mixed")

@@ -63,7 +63,7 @@ pub(crate) fn run_all(arguments: &[&str]) -> Result<Counts> {
     count(&[&["test", "--locked", "--workspace", "--no-fail-fast"], arguments].concat())
 }
 
-/// Runs the end-to-end tests alone; `arguments` choose among them by name.
+/// Runs the end-to-end tests alone, those too that are too long for the gate; `arguments` choose among them by name.
 ///
 /// # Errors
 /// As [`run_all`].
@@ -75,21 +75,26 @@ pub(crate) fn run_end_to_end(arguments: &[&str]) -> Result<Counts> {
         &[
             &["test", "--locked", "--workspace", "--no-fail-fast"],
             files.as_slice(),
-            &["--"],
+            &["--", "--include-ignored"],
             arguments,
         ]
         .concat(),
     )
 }
 
-/// The names of the sandbox's test programs. They are chosen from the whole workspace, not by package: with another
+/// Where the end-to-end tests are.
+const END_TO_END: [&str; 2] = ["chaos/sandbox/tests", "chaos/cluster/tests"];
+
+/// The names of the end-to-end test programs. They are chosen from the whole workspace, not by package: with another
 /// choice of packages cargo would turn other features on, and build everything again.
 fn end_to_end_files() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(workspace_root().join("chaos/sandbox/tests")).context("list the sandbox's tests")? {
-        let path = entry.context("list the sandbox's tests")?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+    for directory in END_TO_END {
+        for entry in std::fs::read_dir(workspace_root().join(directory)).context("list the end-to-end tests")? {
+            let path = entry.context("list the end-to-end tests")?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+            }
         }
     }
     Ok(names)

@@ -32,6 +32,9 @@ const PACK_DEADLINE: Duration = Duration::from_secs(300);
 /// From `helm install` to everything ready.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// For a namespace to end, with the pods in it.
+const GONE_DEADLINE: Duration = Duration::from_secs(60);
+
 /// An installation.
 #[derive(Debug)]
 pub struct Kuik {
@@ -104,6 +107,10 @@ impl Kuik {
             "--timeout",
             "100s",
         ])?;
+        wait::until(GONE_DEADLINE, "the proxies' namespace to be gone", || {
+            let found = cluster.kubectl(&["get", "namespace", PROXY_NAMESPACE, "--ignore-not-found"])?;
+            Ok(found.is_empty().then_some(()))
+        })?;
         Ok(())
     }
 }

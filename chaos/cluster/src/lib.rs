@@ -10,6 +10,7 @@ mod cluster;
 mod kuik;
 mod machine;
 mod object;
+pub mod pods;
 mod report;
 mod shell;
 mod stage;

@@ -57,6 +57,11 @@ impl Pod {
         self
     }
 
+    /// Namespace and name.
+    pub(crate) fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
     /// The manifest.
     pub fn manifest(&self) -> Value {
         json!({

@@ -3,6 +3,8 @@
 //! The first test that wants it starts it. A test leaves it as it found it; after one that failed, the next gets a new
 //! one. It ends with the test program, however that ends.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -53,7 +55,7 @@ impl Stage {
     /// As [`Stage::enter`].
     pub fn enter_own() -> Option<Self> {
         if std::env::var_os(KUBECONFIG_VARIABLE).is_some() {
-            eprintln!("SKIPPED: breaks nodes or registries, which the cluster of {KUBECONFIG_VARIABLE} does not offer");
+            skip("breaks nodes or registries, which the cluster of KUIK_E2E_KUBECONFIG does not offer");
             return None;
         }
         Self::enter()
@@ -65,7 +67,7 @@ impl Stage {
     /// If the cluster does not start, with the reason.
     pub fn bare() -> Option<Self> {
         if let Some(reason) = why_impossible() {
-            eprintln!("SKIPPED: {reason}");
+            skip(reason);
             return None;
         }
         let mut ready = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,12 +140,28 @@ impl Drop for Stage {
     }
 }
 
+/// Says so past the test runner, which shows nothing of a test that does not fail.
+fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    // Nobody reads it if this fails.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 /// Why no cluster can be had on this machine.
 fn why_impossible() -> Option<&'static str> {
-    if std::env::var_os(KUBECONFIG_VARIABLE).is_some() || is_root() {
+    if std::env::var_os(KUBECONFIG_VARIABLE).is_some() {
         return None;
     }
-    Some("a Kubernetes cluster of our own needs root; or name another in KUIK_E2E_KUBECONFIG")
+    if !is_root() {
+        return Some("a Kubernetes cluster of our own needs root; or name another in KUIK_E2E_KUBECONFIG");
+    }
+    let namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"];
+    let made = Command::new("unshare").args(namespaces).stderr(Stdio::null()).status();
+    match made {
+        Ok(status) if status.success() => None,
+        _ => Some("this machine lets nobody make namespaces (a container without privileges?)"),
+    }
 }
 
 fn is_root() -> bool {
