@@ -20,8 +20,10 @@ pub(crate) enum Outcome {
     Unchanged,
     /// The pod, or whatever it was, is not looked at.
     Untouched,
-    /// Let through because there was no time, no room or no policy.
+    /// Let through because there was no time or no policy.
     LetThrough,
+    /// Its body was too large, incomplete, or did not find room in time.
+    Unread,
     /// It was no review.
     Malformed,
 }
@@ -42,7 +44,7 @@ pub(crate) enum TierOutcome {
 pub struct Metrics(Arc<Handles>);
 
 struct Handles {
-    reviews: [Counter; 5],
+    reviews: [Counter; 6],
     review_seconds: Histogram,
     rewritten: Counter,
     already: Counter,
@@ -78,7 +80,15 @@ impl Metrics {
         let tier = |outcome| counter!("kube_image_keeper_webhook_tier_requests_total", "outcome" => outcome);
         let policy = |outcome| counter!("kube_image_keeper_webhook_policy_loads_total", "outcome" => outcome);
         Self(Arc::new(Handles {
-            reviews: ["patched", "unchanged", "untouched", "let_through", "malformed"].map(review),
+            reviews: [
+                "patched",
+                "unchanged",
+                "untouched",
+                "let_through",
+                "unread",
+                "malformed",
+            ]
+            .map(review),
             review_seconds: histogram!("kube_image_keeper_webhook_review_seconds"),
             rewritten: image("rewritten", ""),
             already: image("already", ""),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use json_patch::Patch;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::kept::Kept;
 use crate::loops::{Loops, Maker};
@@ -19,6 +19,9 @@ use crate::tier::Tier;
 
 /// Longest time for one pod. API servers wait for a webhook two seconds at least.
 pub(crate) const REVIEW_DEADLINE: Duration = Duration::from_millis(1700);
+
+/// What is left of that after the tier was asked: for saying that it did not answer.
+const DECISION_TIME: Duration = Duration::from_millis(100);
 
 /// Answers for pods.
 pub(crate) struct Reviewer {
@@ -39,13 +42,13 @@ pub(crate) struct Reviewer {
 }
 
 impl Reviewer {
-    /// The patch for a pod, within `time`. Whatever goes wrong, the patch is empty.
-    pub(crate) async fn review(&self, incoming: Option<Incoming>, time: Duration) -> Patch {
+    /// The patch for a pod, by `deadline`. Whatever goes wrong, the patch is empty.
+    pub(crate) async fn review(&self, incoming: Option<Incoming>, deadline: Instant) -> Patch {
         let began = Instant::now();
         let (outcome, patch) = match incoming {
             None => (Outcome::Untouched, Patch::default()),
             Some(incoming) => {
-                let reviewed = tokio::time::timeout(time.min(REVIEW_DEADLINE), self.review_pod(incoming)).await;
+                let reviewed = timeout_at(deadline, self.review_pod(incoming, deadline)).await;
                 reviewed.unwrap_or((Outcome::LetThrough, Patch::default()))
             }
         };
@@ -53,7 +56,7 @@ impl Reviewer {
         patch
     }
 
-    async fn review_pod(&self, incoming: Incoming) -> (Outcome, Patch) {
+    async fn review_pod(&self, incoming: Incoming, deadline: Instant) -> (Outcome, Patch) {
         let Some(policy) = self.policy.borrow().clone() else {
             return (Outcome::LetThrough, Patch::default());
         };
@@ -88,14 +91,14 @@ impl Reviewer {
         (outcome, rewriting.patch)
     }
 
-    async fn admissions(&self, namespace: &str, references: Vec<String>) -> Admissions {
+    async fn admissions(&self, namespace: &str, references: Vec<String>, deadline: Instant) -> Admissions {
         if references.is_empty() {
             return Admissions::Answered(BTreeMap::new());
         }
         if *self.proxies.borrow() != Proxies::Ready {
             return Admissions::Withheld(Kept::NoProxy);
         }
-        match self.tier.admit(namespace, references).await {
+        match self.tier.admit(namespace, references, deadline - DECISION_TIME).await {
             Ok(answers) => Admissions::Answered(answers),
             Err(_silent) => Admissions::Withheld(Kept::TierSilent),
         }

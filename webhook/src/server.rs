@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -17,25 +17,27 @@ use daemon::task::TaskSet;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use json_patch::Patch;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Outcome;
 use crate::review::{Review, answer};
-use crate::reviewer::SharedReviewer;
+use crate::reviewer::{REVIEW_DEADLINE, SharedReviewer};
 
 /// Where kube-image-keeper v1 answered.
 pub(crate) const REVIEW_PATH: &str = "/mutate-core-v1-pod";
 /// A review holds a pod twice at most, and an API server takes 3 MiB per object.
 const BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes of bodies in memory at once. A body is about 10 KiB, so this is thousands of them.
+const BODIES_BYTES_MAX: usize = 32 << 20;
+/// A share of [`BODIES_BYTES_MAX`].
+const BODY_SHARE_BYTES: usize = 1 << 10;
 /// API servers keep a few dozen connections each.
 const CONNECTIONS_MAX: usize = 512;
-/// Reviews at once; each holds a pod and a question to the tier. More are let through.
-const REVIEWS_MAX: usize = 256;
 /// A client that has not shaken hands after this is gone.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// An idle connection; longer than the 90 s after which an API server closes it, so that none is closed under a request.
@@ -50,19 +52,16 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 struct Reviews {
     reviewer: SharedReviewer,
-    slots: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 /// Serves on `listener` until `tasks` stop, and [`LINGER`] longer. Losing the listener's task ends the process.
 pub(crate) fn start(listener: TcpListener, tls: Arc<ServerConfig>, reviewer: SharedReviewer, tasks: &TaskSet) {
     let reviews = Reviews {
         reviewer,
-        slots: Arc::new(Semaphore::new(REVIEWS_MAX)),
+        room: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_SHARE_BYTES)),
     };
-    let router = Router::new()
-        .route(REVIEW_PATH, post(review))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(reviews);
+    let router = Router::new().route(REVIEW_PATH, post(review)).with_state(reviews);
     let (connections, stop, closing) = (tasks.clone(), tasks.stop_token(), CancellationToken::new());
     let port = Port {
         tls: TlsAcceptor::from(tls),
@@ -134,29 +133,47 @@ impl Port {
     }
 }
 
-async fn review(State(reviews): State<Reviews>, RawQuery(query): RawQuery, body: Bytes) -> Response {
+async fn review(State(reviews): State<Reviews>, request: Request) -> Response {
     let metrics = &reviews.reviewer.metrics;
-    let review = match Review::parse(&body) {
-        Ok(review) => review,
+    let time = time_of(request.uri().query()).saturating_sub(ANSWER_MARGIN);
+    let deadline = Instant::now() + time.min(REVIEW_DEADLINE);
+    let read = timeout_at(deadline, read(request, &reviews.room)).await;
+    let (body, _room) = match read.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE)) {
+        Ok(read) => read,
+        Err(status) => {
+            metrics.reviewed(Outcome::Unread, Duration::ZERO);
+            return status.into_response();
+        }
+    };
+    match Review::parse(&body) {
+        Ok(review) => {
+            let patch = reviews.reviewer.review(review.incoming, deadline).await;
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (json, answer(&review.uid, &patch)).into_response()
+        }
         Err(error) => {
             let error = one_line(&error);
             tracing::warn!(error, "no admission review");
             metrics.reviewed(Outcome::Malformed, Duration::ZERO);
-            return (StatusCode::BAD_REQUEST, error + "\n").into_response();
+            (StatusCode::BAD_REQUEST, error + "\n").into_response()
         }
-    };
-    let patch = match reviews.slots.try_acquire() {
-        Ok(_slot) => {
-            let time = time_of(query.as_deref()).saturating_sub(ANSWER_MARGIN);
-            reviews.reviewer.review(review.incoming, time).await
-        }
-        Err(_full) => {
-            metrics.reviewed(Outcome::LetThrough, Duration::ZERO);
-            Patch::default()
-        }
-    };
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    (json, answer(&review.uid, &patch)).into_response()
+    }
+}
+
+/// The body, once there is room for it.
+async fn read(request: Request, room: &Semaphore) -> Result<(Bytes, SemaphorePermit<'_>), StatusCode> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: usize = length.ok_or(StatusCode::LENGTH_REQUIRED)?;
+    if length > BODY_BYTES_MAX {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let shares = u32::try_from(length / BODY_SHARE_BYTES + 1).unwrap_or(u32::MAX);
+    let room = room.acquire_many(shares).await;
+    let room = room.map_err(|_closed| StatusCode::SERVICE_UNAVAILABLE)?;
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+    let body = body.map_err(|_cut_short| StatusCode::BAD_REQUEST)?;
+    Ok((body, room))
 }
 
 /// How long the API server waits: it says so in `?timeout=10s`.

@@ -74,18 +74,20 @@ impl Tier {
     /// May `namespace` pull these images through the cache? An answer for each.
     ///
     /// # Errors
-    /// [`Silent`] after [`ANSWER_DEADLINE`], or as soon as every node has failed.
+    /// [`Silent`] after [`ANSWER_DEADLINE`], at `deadline` if that is earlier, or as soon as every node has failed.
     pub(crate) async fn admit(
         &self,
         namespace: &str,
         references: Vec<String>,
+        deadline: Instant,
     ) -> Result<BTreeMap<String, Admission>, Silent> {
         let began = Instant::now();
+        let deadline = deadline.min(began + ANSWER_DEADLINE);
         let request = AdmitRequest {
             namespace: namespace.to_owned(),
             references,
         };
-        let (outcome, admissions) = match self.ask_around(&request, began + ANSWER_DEADLINE).await {
+        let (outcome, admissions) = match self.ask_around(&request, deadline).await {
             Heard::Usable(admissions) => (TierOutcome::Answered, Some(admissions)),
             Heard::NotReady(admissions) => (TierOutcome::NotReady, Some(admissions)),
             Heard::Failed => (TierOutcome::Silent, None),

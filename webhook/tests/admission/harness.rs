@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use daemon::readiness::Readiness;
-use daemon::shutdown::Shutdown;
+use daemon::shutdown::{Phase, Shutdown};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -57,6 +57,39 @@ pub async fn start(node: &str) -> Webhook {
 
 /// A webhook that finds no certificate yet; with `tls` it shows one of `authority` to the nodes.
 pub async fn start_signed(nodes: &[String], tls: bool, authority: Authority) -> Webhook {
+    let (proxies, known) = watch::channel(Proxies::Ready);
+    let webhook = start_with(nodes, tls, authority, |_shutdown| known).await;
+    Webhook { proxies, ..webhook }
+}
+
+/// A webhook that watches the proxies through this client, in front of this node.
+pub async fn watching(client: &kube::Client, node: &FakeControl) -> Webhook {
+    let url = format!("http://{}", node.address);
+    let proxies = |shutdown: &Shutdown| {
+        let tasks = shutdown.tasks(Phase::Work);
+        webhook::proxies::start(client.clone(), &proxy_daemonset(), Metrics::new(), tasks)
+    };
+    let webhook = start_with(&[url], false, Authority::new(), proxies).await;
+    webhook.write_certificate();
+    tokio::time::timeout(Duration::from_secs(10), webhook.readiness.ready())
+        .await
+        .unwrap();
+    webhook
+}
+
+fn proxy_daemonset() -> ProxyDaemonSet {
+    ProxyDaemonSet {
+        namespace: "kuik-proxy".into(),
+        daemonset: "kuik-proxy".into(),
+    }
+}
+
+async fn start_with(
+    nodes: &[String],
+    tls: bool,
+    authority: Authority,
+    proxies: impl FnOnce(&Shutdown) -> watch::Receiver<Proxies>,
+) -> Webhook {
     let dir = tempfile::tempdir().unwrap();
     let files = files_in(dir.path());
     let node = |(ordinal, url): (usize, &String)| NodeAddress {
@@ -75,23 +108,20 @@ pub async fn start_signed(nodes: &[String], tls: bool, authority: Authority) -> 
         },
         tls: tls.then_some(files),
         nodes: nodes.iter().enumerate().map(node).collect(),
-        proxy: ProxyDaemonSet {
-            namespace: "kuik-proxy".into(),
-            daemonset: "kuik-proxy".into(),
-        },
+        proxy: proxy_daemonset(),
     };
     std::fs::write(&config.policy_file, "").unwrap();
     let listener = TcpListener::bind(config.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     let readiness = Readiness::new(&shutdown);
-    let (proxies, known) = watch::channel(Proxies::Ready);
+    let known = proxies(&shutdown);
     webhook::start(&config, listener, known, Metrics::new(), &shutdown, &readiness);
     Webhook {
         address,
         shutdown,
         readiness,
-        proxies,
+        proxies: watch::Sender::new(Proxies::Unknown),
         authority,
         dir,
     }
@@ -141,6 +171,11 @@ impl Webhook {
 
     /// The pod as it would enter the cluster, and how long the answer took.
     pub async fn create(&self, namespace: &str, pod: &Value) -> (Value, Duration) {
+        self.create_within(5, namespace, pod).await
+    }
+
+    /// The same, by an API server that waits this long.
+    pub async fn create_within(&self, seconds: u64, namespace: &str, pod: &Value) -> (Value, Duration) {
         let review = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
@@ -153,10 +188,8 @@ impl Webhook {
         });
         let began = Instant::now();
         let body = review.to_string();
-        let answer = self
-            .request("POST /mutate-core-v1-pod?timeout=5s", body.as_bytes())
-            .await
-            .unwrap();
+        let head = format!("POST /mutate-core-v1-pod?timeout={seconds}s");
+        let answer = self.request(&head, body.as_bytes()).await.unwrap();
         let took = began.elapsed();
         assert_eq!(answer.status, 200);
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, missing_docs)]
 
+mod api_server;
 mod certificates;
+mod control_plane;
 mod fake_control;
 mod harness;
 mod server;

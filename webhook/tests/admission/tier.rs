@@ -22,6 +22,15 @@ async fn silent_tier_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn impatient_api_server_gets_its_answer_in_time() {
+    let node = FakeControl::start(Mood::Hangs).await;
+    let webhook = webhook(&[&node]).await;
+    let (created, took) = webhook.create_within(1, "default", &pod("nginx")).await;
+    assert_eq!(reason(&created).as_deref(), Some("TierSilent"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
 async fn refusing_or_absent_tier_is_noticed_at_once() {
     let node = FakeControl::start(Mood::Refuses).await;
     let refused = webhook(&[&node]).await;
