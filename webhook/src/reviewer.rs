@@ -77,7 +77,8 @@ impl Reviewer {
             policy,
             proxy_port: self.proxy_port,
         };
-        let admissions = self.admissions(&namespace, rewrite::references(&subject, &rules)).await;
+        let references = rewrite::references(&subject, &rules);
+        let admissions = self.admissions(&namespace, references, deadline).await;
         let rewriting = rewrite::rewrite(&subject, &rules, &admissions);
         if !dry_run {
             self.note(&subject, &rewriting, maker);
