@@ -1,15 +1,22 @@
 //! Putting the proxy together: one `start`, used by the program and by tests within one process.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use daemon::readiness::Readiness;
 use daemon::shutdown::{Phase, Shutdown};
+use daemon::task::TaskSet;
 use daemon::tls::{Tls, TlsError};
-use upstream::{NodeUrl, RegistryClient};
+use oci::Repository;
+use tokio::sync::mpsc;
+use upstream::{LentAuthorizations, NodeUrl, RegistryClient};
 
 use crate::config::Config;
+use crate::facts::Facts;
+use crate::http_totals::{self, HttpTotals};
 use crate::listener::{self, BoundSocket, Bounds, ListenError};
+use crate::loans::Loans;
 use crate::metrics::Metrics;
 use crate::pull::Pull;
 use crate::registry::ProxyRegistry;
@@ -60,25 +67,33 @@ pub fn start(
     readiness: &Readiness,
 ) -> Result<Proxy, StartError> {
     let gate = readiness.gate("proxy");
+    http_totals::started();
     let tls = config.tls.clone().map(Tls::load).transpose()?;
     if let Some(tls) = &tls {
         tls.start_reload(shutdown.tasks(Phase::Work));
     }
+    let (loans, wanted) = Loans::new();
+    let loans = Arc::new(loans);
+    let lent: Arc<dyn LentAuthorizations> = Arc::<Loans>::clone(&loans);
     let registries = RegistryClient::new(config.upstream).map_err(StartError::Upstream)?;
+    let registries = registries.with_lent(lent);
     let node_urls: Vec<NodeUrl> = config.nodes.iter().map(|node| node.registry.clone()).collect();
     let metrics = Metrics::new(config.nodes.len());
     let pull = Arc::new(Pull {
         ring: Ring::new(config.nodes.iter().map(|node| node.ordinal).collect()),
         standing: Standing::new(config.nodes.len(), metrics.clone()),
         tokens: TagTokens::default(),
+        loans,
         metrics,
         next_host_limit: config.next_host_after,
         supply: NetworkSupply::new(&node_urls, tls.as_ref(), config.node_name, registries.clone()),
     });
-    start_probes(&pull, shutdown);
+    let facts = Arc::new(Facts::default());
+    start_background(&pull, &facts, wanted, shutdown);
     let registry = Arc::new(ProxyRegistry {
         pull,
-        knows_host: Box::new(move |host| registries.knows(host)),
+        totals: HttpTotals::default(),
+        knows_host: Box::new(move |host| registries.knows(host) || facts.knows(host)),
     });
     let bounds = Bounds {
         connections_max: config.connections_max,
@@ -89,12 +104,31 @@ pub fn start(
     Ok(Proxy { addresses })
 }
 
-fn start_probes<S: Supply>(pull: &Arc<Pull<S>>, shutdown: &Shutdown) {
-    let pull = Arc::clone(pull);
+/// Starts what goes on beside the pulls: pings of suspect nodes, and news of the tier.
+fn start_background<S: Supply>(
+    pull: &Arc<Pull<S>>,
+    facts: &Arc<Facts>,
+    wanted: mpsc::Receiver<Repository>,
+    shutdown: &Shutdown,
+) {
     let tasks = shutdown.tasks(Phase::Work);
+    let probing = Arc::clone(pull);
+    spawn_until_stopped(tasks, "node probes", async move {
+        probing.standing.run_probes(|node| probing.supply.ping(node)).await;
+    });
+    let (asking, facts) = (Arc::clone(pull), Arc::clone(facts));
+    spawn_until_stopped(tasks, "tier facts", async move { match facts.run(&asking).await {} });
+    let borrowing = Arc::clone(pull);
+    spawn_until_stopped(
+        tasks,
+        "loans",
+        async move { match borrowing.run_loans(wanted).await {} },
+    );
+}
+
+fn spawn_until_stopped(tasks: &TaskSet, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     let stop = tasks.stop_token();
-    tasks.spawn_critical("node probes", async move {
-        let probes = pull.standing.run_probes(|node| pull.supply.ping(node));
-        stop.run_until_cancelled(probes).await;
+    tasks.spawn_critical(name, async move {
+        stop.run_until_cancelled(task).await;
     });
 }

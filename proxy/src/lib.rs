@@ -8,7 +8,10 @@
 mod app;
 pub mod check;
 mod config;
+mod facts;
+mod http_totals;
 mod listener;
+mod loans;
 mod metrics;
 mod pull;
 mod registry;

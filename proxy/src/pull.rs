@@ -6,6 +6,7 @@
 
 mod body;
 mod intake;
+mod lending;
 mod policy;
 mod proof;
 mod search;
@@ -15,13 +16,15 @@ use std::time::Duration;
 
 use distribution::{ManifestAnswer, ReferrersAnswer, TagList, Warning};
 use meta::placement;
-use oci::{ByteRange, ManifestReference, RangeHeader, ResolvedRange, Tag};
+use oci::{ByteRange, ManifestReference, RangeHeader, Repository, ResolvedRange, Tag};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use body::Body;
+use lending::BORROW_AT_ONCE;
 pub(crate) use policy::{Failure, Refusal};
 use search::{Next, Search};
 
+use crate::loans::Loans;
 use crate::metrics::{Metrics, Outcome};
 use crate::ring::Ring;
 use crate::standing::Standing;
@@ -34,6 +37,7 @@ pub(crate) struct Pull<S> {
     pub(crate) ring: Ring,
     pub(crate) standing: Standing,
     pub(crate) tokens: TagTokens,
+    pub(crate) loans: Arc<Loans>,
     pub(crate) metrics: Metrics,
     /// When a client that has a next host is sent there.
     pub(crate) next_host_limit: Duration,
@@ -57,7 +61,7 @@ impl<S: Supply> Pull<S> {
             ManifestReference::Digest(digest) => placement::digest_key(digest),
             ManifestReference::Tag(tag) => placement::tag_key(&ask.repository, tag),
         };
-        let mut search = self.search(&key, &ask.repository.host, patience);
+        let mut search = self.search(&key, &ask.repository, patience);
         let mut behind = None;
         loop {
             let found = self
@@ -68,7 +72,12 @@ impl<S: Supply> Pull<S> {
                     search.failed(supplier, Failure::Behind);
                     behind.get_or_insert((supplier, answer));
                 }
-                Ok((supplier, answer)) => return Ok(self.answered(&search, supplier, answer)),
+                Ok((supplier, answer)) => {
+                    if let Supplier::Node(_) = supplier {
+                        self.loans.want(&ask.repository, Instant::now());
+                    }
+                    return Ok(self.answered(&search, supplier, answer));
+                }
                 // Nobody knows better: an old answer that says so beats none.
                 Err(_) if behind.is_some() => {
                     let (supplier, mut answer) = behind.ok_or(Refusal::Unavailable)?;
@@ -87,7 +96,7 @@ impl<S: Supply> Pull<S> {
         range: Option<RangeHeader>,
         patience: Patience,
     ) -> Result<(BlobStat, Body<S>), Refusal> {
-        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository.host, patience);
+        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository, patience);
         let part = match range {
             None => Part::WHOLE,
             Some(range) if range.start().is_none() => self.part_by_size(&mut search.clone(), &ask, range).await?,
@@ -108,7 +117,7 @@ impl<S: Supply> Pull<S> {
 
     /// Finds out what is known of a blob without its bytes.
     pub(crate) async fn stat(&self, ask: &BlobAsk, patience: Patience) -> Result<BlobStat, Refusal> {
-        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository.host, patience);
+        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository, patience);
         let found = self
             .find(&mut search, &|supplier| self.supply.stat(supplier, ask))
             .await;
@@ -120,7 +129,7 @@ impl<S: Supply> Pull<S> {
 
     /// Lists tags.
     pub(crate) async fn tags(&self, ask: &TagsAsk, patience: Patience) -> Result<TagList, Refusal> {
-        let mut search = self.search(ask.repository.to_string().as_bytes(), &ask.repository.host, patience);
+        let mut search = self.search(ask.repository.to_string().as_bytes(), &ask.repository, patience);
         let found = self
             .find(&mut search, &|supplier| self.supply.tags(supplier, ask))
             .await;
@@ -129,7 +138,7 @@ impl<S: Supply> Pull<S> {
 
     /// Lists what refers to a manifest.
     pub(crate) async fn referrers(&self, ask: &ReferrersAsk, patience: Patience) -> Result<ReferrersAnswer, Refusal> {
-        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository.host, patience);
+        let mut search = self.search(&placement::digest_key(&ask.digest), &ask.repository, patience);
         let found = self
             .find(&mut search, &|supplier| self.supply.referrers(supplier, ask))
             .await;
@@ -147,12 +156,12 @@ impl<S: Supply> Pull<S> {
                 Next::Ask(supplier, patience) => (supplier, patience),
                 Next::Answer(refusal) => return Err(refusal),
             };
-            let outcome = match patience {
-                None => ask(supplier).await,
-                Some(patience) => timeout(patience, ask(supplier))
-                    .await
-                    .unwrap_or(Err(Failure::SourceSilent)),
-            };
+            let mut outcome = within(patience, ask(supplier)).await;
+            if let Err(Failure::Denied) = outcome
+                && self.has_other_credentials(supplier, search).await
+            {
+                outcome = within(patience, ask(supplier)).await;
+            }
             let failure = match outcome {
                 Ok(found) => {
                     self.standing.answered(supplier, search.host());
@@ -166,9 +175,21 @@ impl<S: Supply> Pull<S> {
         }
     }
 
-    fn search(&self, key: &[u8], host: &oci::SourceHost, patience: Patience) -> Search {
+    /// After a refusal: whether asking once more, with what the tier lends, makes sense. A refusal of the tier itself
+    /// takes back what it lent.
+    async fn has_other_credentials(&self, supplier: Supplier, search: &mut Search) -> bool {
+        match supplier {
+            Supplier::Node(_) => {
+                self.loans.revoke(search.repository(), Instant::now());
+                false
+            }
+            Supplier::Upstream => search.may_borrow() && self.borrow(search.repository(), BORROW_AT_ONCE).await,
+        }
+    }
+
+    fn search(&self, key: &[u8], repository: &Repository, patience: Patience) -> Search {
         let limit = (patience == Patience::NextHost).then_some(self.next_host_limit);
-        Search::new(&self.ring.order(key), host, &self.standing, limit)
+        Search::new(&self.ring.order(key), repository, &self.standing, limit)
     }
 
     /// Resolves a range that counts from the end.
@@ -197,6 +218,13 @@ impl<S: Supply> Pull<S> {
     fn refused(&self, search: &Search, refusal: Refusal) -> Refusal {
         self.metrics.answered(Outcome::Refused(refusal), search.elapsed());
         refusal
+    }
+}
+
+async fn within<T>(limit: Option<Duration>, asking: Found<'_, T>) -> Result<T, Failure> {
+    match limit {
+        None => asking.await,
+        Some(limit) => timeout(limit, asking).await.unwrap_or(Err(Failure::SourceSilent)),
     }
 }
 

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream;
 use oci::{ByteRange, Repository, RepositoryName, SourceHost};
 
+use crate::http_totals::{HttpEnd, HttpTotals};
 use crate::pull::{Body, Patience, Pull, Refusal};
 use crate::supply::{BlobAsk, BlobStat, ManifestAsk, ReferrersAsk, Supply, TagsAsk};
 
@@ -23,6 +24,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What container runtimes call.
 pub(crate) struct ProxyRegistry<S> {
     pub(crate) pull: Arc<Pull<S>>,
+    pub(crate) totals: HttpTotals,
     /// Whether the configuration has this `host:port`, which a path may then write `host-port`.
     pub(crate) knows_host: Box<dyn Fn(&SourceHost) -> bool + Send + Sync>,
 }
@@ -34,9 +36,22 @@ impl<S> ProxyRegistry<S> {
     }
 }
 
+impl<S: Supply> ProxyRegistry<S> {
+    async fn open(&self, ask: BlobAsk, query: &BlobQuery) -> Result<(BlobStat, Box<dyn BlobReader>), Refusal> {
+        let patience = patience(&query.context);
+        if query.head {
+            let stat = self.pull.stat(&ask, patience).await?;
+            return Ok((stat, Box::new(UnreadBlob)));
+        }
+        let (stat, body) = self.pull.blob(ask, query.range, patience).await?;
+        Ok((stat, Box::new(BodyReader(body))))
+    }
+}
+
 impl<S: Supply> Registry for ProxyRegistry<S> {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
         let repository = self.repository(&query.name, &query.context)?;
+        let host = repository.host.clone();
         let ask = ManifestAsk {
             repository,
             reference: query.reference,
@@ -44,7 +59,11 @@ impl<S: Supply> Registry for ProxyRegistry<S> {
             cache_index: None,
         };
         let found = self.pull.manifest(ask, patience(&query.context)).await;
-        found.map_err(|refusal| error(refusal, RegistryError::ManifestUnknown))
+        let found = found.map_err(|refusal| error(refusal, RegistryError::ManifestUnknown));
+        let end = |answer: &ManifestAnswer| HttpEnd::found(answer.notes.source, false);
+        self.totals
+            .count(&host, found.as_ref().map_or_else(HttpEnd::refused, end));
+        found
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
@@ -58,19 +77,19 @@ impl<S: Supply> Registry for ProxyRegistry<S> {
             repository,
             digest: query.digest.clone(),
         };
-        let patience = patience(&query.context);
-        let answer = |stat: BlobStat, reader: Box<dyn BlobReader>| BlobAnswer {
-            digest: query.digest.clone(),
+        let host = ask.repository.host.clone();
+        let (partial, digest) = (query.range.is_some(), query.digest.clone());
+        let found = self.open(ask, &query).await.map_err(blob_error);
+        let end = |(stat, _): &(BlobStat, _)| HttpEnd::found(Some(stat.source), partial);
+        self.totals
+            .count(&host, found.as_ref().map_or_else(HttpEnd::refused, end));
+        let (stat, reader) = found?;
+        Ok(BlobAnswer {
+            digest,
             size: stat.size,
             notes: Notes::from_source(stat.source),
             reader,
-        };
-        if query.head {
-            let stat = self.pull.stat(&ask, patience).await.map_err(blob_error)?;
-            return Ok(answer(stat, Box::new(UnreadBlob)));
-        }
-        let (stat, body) = self.pull.blob(ask, query.range, patience).await.map_err(blob_error)?;
-        Ok(answer(stat, Box::new(BodyReader(body))))
+        })
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {

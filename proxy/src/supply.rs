@@ -4,11 +4,14 @@ pub(crate) mod network;
 #[cfg(test)]
 pub(crate) mod scripted;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use distribution::{CacheIndex, ManifestAnswer, ReferrersAnswer, Source, TagList};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use oci::{Digest, ManifestReference, Repository, Tag};
+use proto::access::{SourceAuthorization, TierFacts};
 
 use crate::pull::Failure;
 
@@ -51,6 +54,18 @@ pub(crate) trait Supply: Send + Sync + 'static {
 
     /// Whether the supplier checks the bytes itself and sends them over an authenticated link.
     fn trusts(&self, supplier: Supplier) -> bool;
+
+    /// Asks a node for what the tier knows, within a second.
+    fn facts(&self, node: usize) -> Found<'_, TierFacts>;
+
+    /// Asks a node for a way to read a repository at its source, within `deadline`. [`Failure::Denied`] if this machine
+    /// may not use the repository.
+    fn authorization<'a>(
+        &'a self,
+        node: usize,
+        repository: &'a Repository,
+        deadline: Duration,
+    ) -> Found<'a, SourceAuthorization>;
 
     /// Whether a node answers at all, within a second.
     fn ping(&self, node: usize) -> BoxFuture<'_, bool>;

@@ -24,7 +24,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
 /// Where nobody takes over, clients are better off refused at once; this only empties the queue.
 const QUEUE_EMPTIED_AFTER: Duration = Duration::from_millis(20);
-/// The whole handover, should the kernel not heed the filter.
+const QUEUE_EMPTIED_MAX: Duration = Duration::from_millis(100);
+/// Where somebody does, should the kernel not heed the filter.
 const HANDOVER_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
@@ -70,7 +71,7 @@ impl Handover {
         if self.shared {
             self.ask(Place(0))
         } else {
-            Phase::settling(QUEUE_EMPTIED_AFTER)
+            Phase::settling(QUEUE_EMPTIED_AFTER, QUEUE_EMPTIED_MAX)
         }
     }
 
@@ -80,7 +81,7 @@ impl Handover {
             Ok(probe) => Phase::Asking(place, probe),
             Err(error) => {
                 tracing::warn!(%error, "listener closes without a handover");
-                Phase::settling(QUEUE_EMPTIED_AFTER)
+                Phase::settling(QUEUE_EMPTIED_AFTER, QUEUE_EMPTIED_MAX)
             }
         }
     }
@@ -90,14 +91,14 @@ impl Handover {
         if place == Place(0) {
             self.ask(Place(1))
         } else {
-            Phase::settling(QUEUE_EMPTIED_AFTER)
+            Phase::settling(QUEUE_EMPTIED_AFTER, QUEUE_EMPTIED_MAX)
         }
     }
 }
 
 impl Phase {
-    fn settling(pause: Duration) -> Self {
-        let by = Instant::now() + HANDOVER_MAX;
+    fn settling(pause: Duration, limit: Duration) -> Self {
+        let by = Instant::now() + limit;
         Self::Settling { pause, by }
     }
 }
@@ -140,19 +141,19 @@ impl Incoming for Handover {
                 Phase::Asking(place, probe) => {
                     let place = *place;
                     tokio::select! {
-                                           accepted = self.listener.accept() => match accepted {
-                                               Ok((_ours, from)) if from == probe.from => self.met_ourselves(place),
-                                               Ok((stream, _client)) => return Some(stream),
-                                               Err(error) => {
-                    pause_after(&error).await;
-                    continue;
+                        accepted = self.listener.accept() => match accepted {
+                            Ok((_ours, from)) if from == probe.from => self.met_ourselves(place),
+                            Ok((stream, _client)) => return Some(stream),
+                            Err(error) => {
+                                pause_after(&error).await;
+                                continue;
+                            }
+                        },
+                        () = &mut probe.answered => {
+                            tracing::info!("another proxy takes over");
+                            Phase::settling(SETTLED_AFTER, HANDOVER_MAX)
+                        }
                     }
-                                           },
-                                           () = &mut probe.answered => {
-                                               tracing::info!("another proxy takes over");
-                                               Phase::settling(SETTLED_AFTER)
-                                           }
-                                       }
                 }
                 Phase::Settling { pause, by } => {
                     let until = (Instant::now() + *pause).min(*by);

@@ -1,7 +1,7 @@
 //! Which source to ask next, as a pure function of what was tried, how it failed and how long it took.
 //!
 //! Guarantees: it ends (each call names a source not yet tried, or the answer), a cache node whose breaker is open is
-//! never asked before every one whose breaker is closed, the source registry is asked before any answer that says
+//! never asked before every one whose breaker is closed, a refusal of the tier is asked about once, the source registry is asked before any answer that says
 //! "unavailable", and no answer is "too many requests". Breakers, clocks and connections belong to the caller.
 
 use std::time::Duration;
@@ -30,7 +30,8 @@ pub(crate) enum Failure {
     Missing,
     /// The source registry says that there is no such content.
     Absent,
-    /// The source registry refused the credentials that the asked one has.
+    /// The source registry refused the credentials that the asked one has, or the tier refuses this machine a private
+    /// repository.
     Denied,
     /// The rules forbid asking it at all.
     Forbidden,
@@ -85,6 +86,13 @@ pub(crate) fn next(facts: &Facts) -> Step {
     if facts.limit.is_some_and(|limit| facts.elapsed >= limit) {
         return Step::Answer(Refusal::TimedOut);
     }
+    // All nodes would say the same. The source registry may know this machine by other credentials: once.
+    if facts.nodes.contains(&SourceFact::Failed(Failure::Denied)) {
+        return match facts.upstream {
+            SourceFact::Untried { suspect } if !(suspect && facts.next_host) => Step::Upstream,
+            _ => Step::Answer(verdict(facts)),
+        };
+    }
     let upstream_knows = facts.any(Failure::Missing) && facts.upstream == (SourceFact::Untried { suspect: false });
     if let Some(position) = facts.untried_node(false).filter(|_| !upstream_knows) {
         return Step::Node(position);
@@ -105,11 +113,12 @@ pub(crate) fn next(facts: &Facts) -> Step {
 /// What to say once every source has failed: the source registry's word counts before a node's.
 fn verdict(facts: &Facts) -> Refusal {
     match facts.upstream {
+        // A node spoke for the whole tier.
+        _ if facts.nodes.contains(&SourceFact::Failed(Failure::Denied)) => Refusal::Denied,
         // Nodes may have credentials that this proxy has not.
         SourceFact::Failed(Failure::Denied) if facts.any(Failure::Missing) => Refusal::NotFound,
         SourceFact::Failed(Failure::Denied) => Refusal::Denied,
         SourceFact::Failed(Failure::SourceSilent) => Refusal::TimedOut,
-        SourceFact::Failed(Failure::Forbidden) if facts.any(Failure::Denied) => Refusal::Denied,
         SourceFact::Failed(Failure::Forbidden) if facts.any(Failure::Missing) => Refusal::NotFound,
         SourceFact::Failed(Failure::Forbidden) if facts.nodes.is_empty() => Refusal::Denied,
         _ if facts.any(Failure::SourceSilent) => Refusal::TimedOut,

@@ -12,7 +12,7 @@ use crate::supply::Supplier;
 /// only adds time before the source registry is asked.
 pub(crate) const NODES_ASKED_MAX: usize = 5;
 /// How long the source registry is waited for after a node waited for it in vain: enough for one that works for us
-/// and not for the node, little beside the 30 s that were spent.
+/// and not for the node, little beside the 30 s that were spent. As long after the tier refused.
 pub(crate) const AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// The state of one request's search.
@@ -21,7 +21,9 @@ pub(crate) struct Search {
     facts: Facts,
     /// The node that each position of the facts means.
     nodes: Vec<usize>,
-    host: oci::SourceHost,
+    repository: oci::Repository,
+    /// The tier was asked for a loan.
+    borrowed: bool,
     started: Instant,
 }
 
@@ -36,7 +38,12 @@ pub(crate) enum Next {
 
 impl Search {
     /// Starts a search over `order`, the nodes by preference. `limit` is that of a client with a next host.
-    pub(crate) fn new(order: &[usize], host: &oci::SourceHost, standing: &Standing, limit: Option<Duration>) -> Self {
+    pub(crate) fn new(
+        order: &[usize],
+        repository: &oci::Repository,
+        standing: &Standing,
+        limit: Option<Duration>,
+    ) -> Self {
         let (good, suspect): (Vec<usize>, Vec<usize>) = order.iter().partition(|node| !standing.suspects_node(**node));
         let nodes: Vec<usize> = good.into_iter().chain(suspect).take(NODES_ASKED_MAX).collect();
         let facts = Facts {
@@ -49,7 +56,8 @@ impl Search {
         let mut search = Self {
             facts,
             nodes,
-            host: host.clone(),
+            repository: repository.clone(),
+            borrowed: false,
             started: Instant::now(),
         };
         search.forgive(standing);
@@ -62,7 +70,7 @@ impl Search {
             suspect: standing.suspects_node(*node),
         };
         self.facts.nodes = self.nodes.iter().map(fact).collect();
-        let suspect = standing.suspects_upstream(&self.host, self.started + self.elapsed());
+        let suspect = standing.suspects_upstream(&self.repository.host, self.started + self.elapsed());
         self.facts.upstream = SourceFact::Untried { suspect };
     }
 
@@ -75,8 +83,9 @@ impl Search {
             Step::Answer(refusal) => return Next::Answer(refusal),
         };
         let left = self.facts.limit.map(|limit| limit.saturating_sub(self.facts.elapsed));
-        let after_silence = (supplier == Supplier::Upstream && self.waited_in_vain()).then_some(AFTER_SILENCE);
-        Next::Ask(supplier, left.into_iter().chain(after_silence).min())
+        let in_short = supplier == Supplier::Upstream && (self.waited_in_vain() || self.is_refused());
+        let in_short = in_short.then_some(AFTER_SILENCE);
+        Next::Ask(supplier, left.into_iter().chain(in_short).min())
     }
 
     /// Records a failure.
@@ -105,9 +114,19 @@ impl Search {
         }
     }
 
+    /// What is searched.
+    pub(crate) fn repository(&self) -> &oci::Repository {
+        &self.repository
+    }
+
+    /// Whether the tier may be asked for an authorization towards the source: once, and not if it refused already.
+    pub(crate) fn may_borrow(&mut self) -> bool {
+        !self.is_refused() && !std::mem::replace(&mut self.borrowed, true)
+    }
+
     /// The source registry of what is searched.
     pub(crate) fn host(&self) -> &oci::SourceHost {
-        &self.host
+        &self.repository.host
     }
 
     /// Time since the request arrived.
@@ -130,6 +149,10 @@ impl Search {
     pub(crate) fn drop_limit(&mut self) {
         self.facts.limit = None;
         self.facts.next_host = false;
+    }
+
+    fn is_refused(&self) -> bool {
+        self.facts.nodes.contains(&SourceFact::Failed(Failure::Denied))
     }
 
     fn waited_in_vain(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Stories of pulls over scripted suppliers, on tokio's paused time.
 
 mod bodies;
+mod lending;
 mod manifests;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ fn pull_over(supply: ScriptedSupply) -> Arc<Pull<ScriptedSupply>> {
         ring: Ring::new((0..NODES as u32).collect()),
         standing: Standing::new(NODES, metrics.clone()),
         tokens: TagTokens::default(),
+        loans: Arc::new(Loans::new().0),
         metrics,
         next_host_limit: Duration::from_secs(3),
     })

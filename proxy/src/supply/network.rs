@@ -11,7 +11,8 @@ use distribution::{ManifestAnswer, ReferrersAnswer, TagList};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
-use proto::access::NODE_HEADER;
+use oci::Repository;
+use proto::access::{NODE_HEADER, SourceAuthorization, TierFacts};
 
 use super::{BlobAsk, BlobStat, Found, ManifestAsk, OpenBlob, Part, ReferrersAsk, Supplier, Supply, TagsAsk};
 use node::Node;
@@ -99,6 +100,19 @@ impl Supply for NetworkSupply {
             Supplier::Node(node) => self.nodes[node].is_trusted(),
             Supplier::Upstream => false,
         }
+    }
+
+    fn facts(&self, node: usize) -> Found<'_, TierFacts> {
+        self.nodes[node].facts().boxed()
+    }
+
+    fn authorization<'a>(
+        &'a self,
+        node: usize,
+        repository: &'a Repository,
+        deadline: Duration,
+    ) -> Found<'a, SourceAuthorization> {
+        self.nodes[node].authorization(repository, deadline).boxed()
     }
 
     fn ping(&self, node: usize) -> BoxFuture<'_, bool> {

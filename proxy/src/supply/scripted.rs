@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use distribution::{ManifestAnswer, ReferrersAnswer, Source, TagList};
 use futures::future::{BoxFuture, pending};
 use futures::{FutureExt, StreamExt, stream};
+use oci::Repository;
+use proto::access::{SourceAuthorization, TierFacts};
+use tokio::time::timeout;
 
 use super::{BlobAsk, BlobStat, Found, ManifestAsk, OpenBlob, Part, ReferrersAsk, Supplier, Supply, TagsAsk};
 use crate::pull::Failure;
@@ -50,6 +54,12 @@ pub(crate) struct ScriptedSupply {
     pub(crate) asked: Mutex<Vec<(Supplier, Part)>>,
     /// Links to nodes are plain.
     pub(crate) plain: bool,
+    /// What nodes know; `None` if they cannot say.
+    pub(crate) facts: Mutex<Option<TierFacts>>,
+    /// What nodes lend; `None` hangs.
+    pub(crate) lent: Mutex<Option<Result<SourceAuthorization, Failure>>>,
+    /// Nodes that were asked for a loan.
+    pub(crate) lenders_asked: Mutex<Vec<usize>>,
 }
 
 impl Script {
@@ -176,6 +186,28 @@ impl Supply for ScriptedSupply {
 
     fn trusts(&self, supplier: Supplier) -> bool {
         !self.plain && supplier != Supplier::Upstream
+    }
+
+    fn facts(&self, _node: usize) -> Found<'_, TierFacts> {
+        let facts = self.facts.lock().unwrap().clone();
+        async move { facts.ok_or(Failure::Unable) }.boxed()
+    }
+
+    fn authorization<'a>(
+        &'a self,
+        node: usize,
+        _repository: &'a Repository,
+        deadline: Duration,
+    ) -> Found<'a, SourceAuthorization> {
+        self.lenders_asked.lock().unwrap().push(node);
+        let lent = self.lent.lock().unwrap().clone();
+        async move {
+            match lent {
+                Some(answer) => answer,
+                None => timeout(deadline, pending()).await.unwrap_or(Err(Failure::SourceSilent)),
+            }
+        }
+        .boxed()
     }
 
     fn ping(&self, node: usize) -> BoxFuture<'_, bool> {

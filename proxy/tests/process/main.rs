@@ -47,6 +47,15 @@ fn it_serves_soon_and_ends_with_its_parent() {
     assert!(ready.ends_with("ready\n"), "{ready}");
     let metrics = get(admin, "/metrics").unwrap();
     assert!(metrics.contains("kube_image_keeper_proxy_requests_total"), "{metrics}");
+    // Under v1's names; nobody is there to answer.
+    get(listen, "/v2/127.0.0.1/a/manifests/v1");
+    let metrics = get(admin, "/metrics").unwrap();
+    for line in [
+        "kube_image_keeper_proxy_http_requests_total{registry=\"127.0.0.1\",statusCode=\"403\",cacheHit=\"false\"} 1",
+        "kube_image_keeper_proxy_build_info{version=",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
 
     drop(child.stdin.take());
     let status = until(|| child.try_wait().unwrap());

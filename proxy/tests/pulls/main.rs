@@ -4,6 +4,7 @@
 
 mod client;
 mod failover;
+mod lending;
 mod node;
 mod patience;
 mod protocol;

@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use daemon::tls::{Protocol, Tls};
 use distribution::{
-    BlobAnswer, BlobQuery, BlobReader, BlobStream, CacheIndex, ManifestAnswer, ManifestQuery, Notes, Registry,
-    RegistryError, Server, ServerHandle, Source, UnreadBlob,
+    BlobAnswer, BlobQuery, BlobReader, BlobStream, Body, CacheIndex, Client, ManifestAnswer, ManifestQuery, Notes,
+    Registry, RegistryError, Routes, Server, ServerHandle, Source, UnreadBlob,
 };
+use futures::future::pending;
 use futures::{StreamExt, stream};
+use http::request::Parts;
+use hyper::body::Incoming;
 use oci::{ByteRange, Digest, ManifestReference, MediaType};
+use proto::access::{FACTS_PATH, NODE_HEADER};
 use tokio::net::TcpListener;
 
 const FRAME_BYTES: usize = 64 << 10;
@@ -24,7 +28,31 @@ pub(crate) struct Shelf {
     pub(crate) manifest: Bytes,
     pub(crate) settings: Mutex<Settings>,
     pub(crate) asked: Mutex<Vec<Asked>>,
+    pub(crate) documents: Mutex<Vec<DocumentAsked>>,
 }
+
+/// A request for something beside the distribution protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DocumentAsked {
+    pub(crate) target: String,
+    /// What the proxy says which machine it is on.
+    pub(crate) node_name: Option<String>,
+}
+
+/// How a node answers those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Documents {
+    /// With [`FACTS`] and [`AUTHORIZATION`].
+    Good,
+    Fail,
+    Refuse,
+    Hang,
+    Garbage,
+}
+
+pub(crate) const FACTS: &str = r#"{"hosts_with_port":["reg.corp:5000"]}"#;
+/// "user:secret".
+pub(crate) const AUTHORIZATION: &str = r#"{"authorization":"Basic dXNlcjpzZWNyZXQ=","seconds":300}"#;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -37,6 +65,9 @@ pub(crate) struct Settings {
     /// Offset of a byte sent wrong.
     pub(crate) flips: Option<usize>,
     pub(crate) empty: bool,
+    /// The tier refuses this machine everything.
+    pub(crate) refuses: bool,
+    pub(crate) documents: Documents,
 }
 
 /// What a request was, as far as the stories care.
@@ -57,6 +88,8 @@ impl Default for Settings {
             cache_index: None,
             flips: None,
             empty: false,
+            refuses: false,
+            documents: Documents::Fail,
         }
     }
 }
@@ -75,10 +108,11 @@ impl Node {
             manifest,
             settings: Mutex::default(),
             asked: Mutex::default(),
+            documents: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut server = Server::new(Arc::clone(&shelf));
+        let mut server = Server::new(Arc::clone(&shelf)).routes(Arc::new(Extra(Arc::clone(&shelf))));
         if let Some(tls) = tls {
             server = server.tls(tls.server_config(Protocol::Http1));
         }
@@ -123,6 +157,9 @@ impl Shelf {
 impl Registry for Shelf {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
         let settings = self.note("manifest", &query.context);
+        if settings.refuses {
+            return Err(refusal());
+        }
         let digest = Digest::sha256(&self.manifest);
         let known = match &query.reference {
             ManifestReference::Tag(tag) => tag.as_str() == "v1",
@@ -145,6 +182,9 @@ impl Registry for Shelf {
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
         let settings = self.note(if query.head { "stat" } else { "blob" }, &query.context);
+        if settings.refuses {
+            return Err(refusal());
+        }
         if settings.empty || query.digest != Digest::sha256(&self.blob) {
             return Err(RegistryError::BlobUnknown);
         }
@@ -163,6 +203,44 @@ impl Registry for Shelf {
             notes,
             reader,
         })
+    }
+}
+
+fn refusal() -> RegistryError {
+    RegistryError::Denied {
+        why: "no admitted pod on this node".to_owned(),
+    }
+}
+
+/// What nodes answer beside the protocol.
+struct Extra(Arc<Shelf>);
+
+impl Routes for Extra {
+    fn claims(&self, head: &Parts) -> bool {
+        head.uri.path().starts_with("/kuik/")
+    }
+
+    async fn handle(&self, head: Parts, _body: Incoming, _client: Client) -> http::Response<Body> {
+        let asked = DocumentAsked {
+            target: head.uri.to_string(),
+            node_name: head
+                .headers
+                .get(NODE_HEADER)
+                .map(|name| name.to_str().unwrap().to_owned()),
+        };
+        self.0.documents.lock().unwrap().push(asked);
+        let documents = self.0.settings.lock().unwrap().documents;
+        let (status, body) = match documents {
+            Documents::Good if head.uri.path() == FACTS_PATH => (200, FACTS),
+            Documents::Good => (200, AUTHORIZATION),
+            Documents::Fail => (503, ""),
+            Documents::Refuse => (403, ""),
+            Documents::Garbage => (200, "<html>"),
+            Documents::Hang => pending().await,
+        };
+        let mut response = http::Response::new(Body::full(Bytes::from_static(body.as_bytes())));
+        *response.status_mut() = status.try_into().unwrap();
+        response
     }
 }
 

@@ -40,6 +40,19 @@ async fn answers_of_the_source_reach_the_client_in_words_it_can_bear() {
     }
 }
 
+// v1 asked its cache for everything twice, and sent ranges to the source.
+#[tokio::test]
+async fn each_thing_is_asked_for_once_and_parts_of_it_come_from_the_tier() {
+    let world = World::start(3, Link::MutualTls).await;
+    assert_eq!(world.get("/v2/quay.example/a/b/manifests/v1").await.status, 200);
+    assert_eq!(world.get(&world.blob_path()).await.status, 200);
+    assert_eq!((world.n_asked("manifest"), world.n_asked("blob")), (1, 1));
+    let part = client::request(world.address, "GET", &world.blob_path(), &[("range", "bytes=5-9")]).await;
+    assert_eq!((part.status, &part.body[..]), (206, &world.blob[5..10]));
+    assert_eq!(world.n_asked("blob"), 2);
+    assert!(world.source.requests().is_empty());
+}
+
 #[tokio::test]
 async fn the_base_endpoint_needs_nobody() {
     let world = World::start(0, Link::Plain).await;

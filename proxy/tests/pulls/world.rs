@@ -7,6 +7,7 @@ use bytes::Bytes;
 use daemon::readiness::Readiness;
 use daemon::shutdown::Shutdown;
 use daemon::tls::{Tls, TlsFiles};
+use http::HeaderValue;
 use oci::Digest;
 use proxy::Config;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -18,6 +19,8 @@ use crate::node::Node;
 
 /// Many frames, so that a body is really under way when something happens to it.
 pub(crate) const BLOB_BYTES: usize = 4 << 20;
+/// The machine that the proxy is on.
+pub(crate) const NODE_NAME: &str = "worker-7";
 /// The name the source registry goes by.
 pub(crate) const HOST: &str = "quay.example";
 
@@ -45,6 +48,11 @@ impl World {
 
     /// Starts a world whose proxy also knows nodes at `others`.
     pub(crate) async fn start_beside(n_nodes: usize, link: Link, others: &[SocketAddr]) -> Self {
+        Self::start_over(FakeRegistry::start().await, n_nodes, link, others).await
+    }
+
+    /// Starts a world over a source registry that nothing was pushed to yet.
+    pub(crate) async fn start_over(source: FakeRegistry, n_nodes: usize, link: Link, others: &[SocketAddr]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let tls = certificates(files.path());
         let loaded = (link == Link::MutualTls).then(|| Tls::load(tls.clone()).unwrap());
@@ -55,7 +63,6 @@ impl World {
         for _ in 0..n_nodes {
             nodes.push(Node::start(blob.clone(), manifest.clone(), loaded.as_ref()).await);
         }
-        let source = FakeRegistry::start().await;
         source.push(&image);
         let scheme = if link == Link::MutualTls { "https" } else { "http" };
         let addresses: Vec<_> = nodes
@@ -66,7 +73,8 @@ impl World {
         let text = config_text(&addresses, scheme, &tls, source.address());
         let path = files.path().join("proxy.toml");
         std::fs::write(&path, text).unwrap();
-        let config = Config::load(&path).unwrap();
+        let mut config = Config::load(&path).unwrap();
+        config.node_name = Some(HeaderValue::from_static(NODE_NAME));
         let sockets = proxy::bind_all(&config.listen, config.reuse_port).unwrap();
         let shutdown = Shutdown::new();
         let proxy = proxy::start(config, sockets, &shutdown, &Readiness::new(&shutdown)).unwrap();

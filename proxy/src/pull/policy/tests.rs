@@ -104,6 +104,17 @@ fn a_forbidden_host_leaves_the_word_to_the_nodes() {
 }
 
 #[test]
+fn a_refusal_of_one_node_is_that_of_the_tier_and_the_source_is_asked_once() {
+    let denied = SourceFact::Failed(Failure::Denied);
+    assert_eq!(next(&facts(&[denied, FRESH, SUSPECT], FRESH)), Step::Upstream);
+    assert_eq!(next(&facts(&[denied, FRESH], SUSPECT)), Step::Upstream);
+    for upstream in [denied, DEAD, SourceFact::Failed(Failure::SourceSilent)] {
+        let facts = facts(&[DEAD, denied, FRESH], upstream);
+        assert_eq!(next(&facts), Step::Answer(Refusal::Denied), "{upstream:?}");
+    }
+}
+
+#[test]
 fn a_silent_source_is_waited_for_once_and_not_once_per_node() {
     let silent = SourceFact::Failed(Failure::SourceSilent);
     assert_eq!(next(&facts(&[silent, FRESH, SUSPECT], FRESH)), Step::Upstream);

@@ -1,12 +1,17 @@
 //! A cache node as a supplier: [`NodeClient`]'s words into those of the port.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use distribution::{ManifestAnswer, Notes, ReferrersAnswer, Source, TagList, Warning, header};
 use futures::{StreamExt, stream};
 use http::header::LINK;
 use http::{Method, Response, StatusCode};
 use oci::{Digest, Endpoint, Repository, Tag};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use proto::access::{AUTHORIZATION_PATH, FACTS_PATH, SourceAuthorization, TierFacts};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use upstream::{BodyStream, FailureStatus, NodeCall, NodeClient, NodeNotes, NodeUrl, Phase, UpstreamError};
 
 use crate::pull::Failure;
@@ -14,6 +19,12 @@ use crate::supply::{BlobAsk, BlobStat, ManifestAsk, OpenBlob, Part, ReferrersAsk
 
 /// A list of tags or referrers: as long as what `upstream` accepts of a registry.
 const LIST_BYTES_MAX: usize = 16 << 20;
+/// A thousand hosts of the greatest length.
+const FACTS_BYTES_MAX: usize = 512 << 10;
+/// Nothing waits for it; a node that lives answers in a millisecond.
+const FACTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Tokens of some registries reach 16 KiB.
+const AUTHORIZATION_BYTES_MAX: usize = 64 << 10;
 /// What a request between our own parts says when it comes from a proxy: nobody here has a next host to go to.
 const HOP: u8 = 1;
 
@@ -138,6 +149,30 @@ impl Node {
             filtered,
             notes: Notes::default(),
         })
+    }
+
+    pub(super) async fn facts(&self) -> Result<TierFacts, Failure> {
+        self.document(FACTS_PATH, FACTS_BYTES_MAX, FACTS_DEADLINE).await
+    }
+
+    pub(super) async fn authorization(
+        &self,
+        repository: &Repository,
+        deadline: Duration,
+    ) -> Result<SourceAuthorization, Failure> {
+        let name = utf8_percent_encode(&repository.to_string(), NON_ALPHANUMERIC).to_string();
+        let path = format!("{AUTHORIZATION_PATH}?repository={name}");
+        self.document(&path, AUTHORIZATION_BYTES_MAX, deadline).await
+    }
+
+    async fn document<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes_max: usize,
+        deadline: Duration,
+    ) -> Result<T, Failure> {
+        let bytes = self.client.get_document(&self.url, path, bytes_max, deadline).await;
+        serde_json::from_slice(&bytes.map_err(failure)?).map_err(|_| Failure::Wrong)
     }
 
     async fn list(&self, repository: &Repository, endpoint: &Endpoint) -> Result<Response<BodyStream>, Failure> {

@@ -1,0 +1,71 @@
+//! What the tier knows and every proxy should: which hosts have a port, so that `host-port` in a path means them.
+//!
+//! Asked of any living node every few seconds, and kept while none answers. No pull waits for it.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use oci::SourceHost;
+use proto::access::TierFacts;
+use tokio::time::sleep;
+
+use crate::pull::Pull;
+use crate::supply::Supply;
+
+/// A host that a pod names for the first time can be written `host-port` after this.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Hosts kept: more than a company has registries.
+const HOSTS_MAX: usize = 1024;
+
+/// The newest facts.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    hosts_with_port: RwLock<HashSet<SourceHost>>,
+}
+
+impl Facts {
+    /// Whether the tier knows this `host:port`.
+    pub(crate) fn knows(&self, host: &SourceHost) -> bool {
+        let hosts = self.hosts_with_port.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.contains(host)
+    }
+
+    /// Takes newer facts; what is no host with a port is passed over.
+    pub(crate) fn replace(&self, facts: &TierFacts) {
+        let hosts = facts.hosts_with_port.iter().filter_map(|host| host.parse().ok());
+        let with_port = |host: &SourceHost| host.as_str().contains(':');
+        let hosts = hosts.filter(with_port).take(HOSTS_MAX).collect();
+        *self.hosts_with_port.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+    }
+
+    /// Keeps the facts new, until dropped.
+    pub(crate) async fn run<S: Supply>(&self, pull: &Pull<S>) -> Infallible {
+        loop {
+            if let Some(facts) = pull.facts().await {
+                self.replace(&facts);
+            }
+            sleep(INTERVAL).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_with_a_port_are_known_and_newer_facts_replace_older() {
+        let facts = Facts::default();
+        let known = |host: &str| facts.knows(&host.parse().unwrap());
+        facts.replace(&TierFacts {
+            hosts_with_port: ["reg.corp:5000", "quay.io", "not a host", ""]
+                .map(str::to_owned)
+                .to_vec(),
+        });
+        assert!(known("reg.corp:5000") && !known("quay.io") && !known("reg.corp:5001"));
+        facts.replace(&TierFacts::default());
+        assert!(!known("reg.corp:5000"));
+    }
+}
