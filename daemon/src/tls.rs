@@ -1,8 +1,10 @@
 //! Mutual TLS between the parts of the cache, from three PEM files that may be replaced at any time.
 //!
 //! Both sides show a certificate of one private authority; whoever cannot is refused. TLS 1.3 only, with ring.
-//! [`Tls`] is asked for a configuration at each new connection, so a renewed certificate (or authority) is in
+//! Its configurations look at each handshake for what was loaded last, so a renewed certificate (or authority) is in
 //! use within [`RELOAD_INTERVAL`], without a restart and without touching connections that are open.
+
+mod live;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use live::Live;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -101,12 +108,16 @@ pub struct TlsPem {
 pub struct Tls {
     files: Arc<TlsFiles>,
     loaded: Arc<ArcSwap<Loaded>>,
-}
-
-struct Loaded {
-    pem: TlsPem,
     server: [Arc<ServerConfig>; 2],
     client: [Arc<ClientConfig>; 2],
+}
+
+/// The files, and what they mean to rustls.
+struct Loaded {
+    pem: TlsPem,
+    identity: Arc<CertifiedKey>,
+    servers: Arc<dyn ServerCertVerifier>,
+    clients: Arc<dyn ClientCertVerifier>,
 }
 
 impl Tls {
@@ -116,20 +127,34 @@ impl Tls {
     /// [`TlsError`], naming the file that is wrong.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let loaded = Loaded::from_pem(TlsPem::read(&files)?, &files)?;
+        let loaded = Arc::new(ArcSwap::from_pointee(loaded));
+        let live = Arc::new(Live(Arc::clone(&loaded)));
+        let server = server_config(&live).map_err(|source| identity_error(&files, source))?;
+        let client = client_config(&live).map_err(|source| identity_error(&files, source))?;
         Ok(Self {
             files: Arc::new(files),
-            loaded: Arc::new(ArcSwap::from_pointee(loaded)),
+            loaded,
+            server: ALPN.map(|alpn| {
+                let mut server = server.clone();
+                server.alpn_protocols = vec![alpn.to_vec()];
+                Arc::new(server)
+            }),
+            client: ALPN.map(|alpn| {
+                let mut client = client.clone();
+                client.alpn_protocols = vec![alpn.to_vec()];
+                Arc::new(client)
+            }),
         })
     }
 
-    /// What a listener uses for its next connection: clients without a certificate of the authority are refused.
+    /// What a listener uses: clients without a certificate of the authority are refused. Follows reloads.
     pub fn server_config(&self, protocol: Protocol) -> Arc<ServerConfig> {
-        Arc::clone(&self.loaded.load().server[protocol as usize])
+        Arc::clone(&self.server[protocol as usize])
     }
 
-    /// What a client uses for its next connection: shows this process's certificate and checks the server's.
+    /// What a client uses: shows this process's certificate and checks the server's. Follows reloads.
     pub fn client_config(&self, protocol: Protocol) -> Arc<ClientConfig> {
-        Arc::clone(&self.loaded.load().client[protocol as usize])
+        Arc::clone(&self.client[protocol as usize])
     }
 
     /// The files' bytes as they were last loaded. A copy does not see later reloads.
@@ -190,19 +215,20 @@ impl Loaded {
     fn from_pem(pem: TlsPem, files: &TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let roots = Arc::new(roots(&pem, files)?);
-        let server = server_config(&pem, files, &provider, &roots)?;
-        let client = client_config(&pem, files, &provider, &roots)?;
-        let server = ALPN.map(|alpn| {
-            let mut server = server.clone();
-            server.alpn_protocols = vec![alpn.to_vec()];
-            Arc::new(server)
-        });
-        let client = ALPN.map(|alpn| {
-            let mut client = client.clone();
-            client.alpn_protocols = vec![alpn.to_vec()];
-            Arc::new(client)
-        });
-        Ok(Self { pem, server, client })
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| authority_error(files, error))?;
+        let servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| authority_error(files, error))?;
+        let (chain, key) = identity(&pem, files)?;
+        let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|source| identity_error(files, source))?;
+        Ok(Self {
+            pem,
+            identity: Arc::new(identity),
+            servers,
+            clients,
+        })
     }
 }
 
@@ -222,35 +248,20 @@ fn provider() -> CryptoProvider {
     }
 }
 
-fn server_config(
-    pem: &TlsPem,
-    files: &TlsFiles,
-    provider: &Arc<CryptoProvider>,
-    roots: &Arc<RootCertStore>,
-) -> Result<ServerConfig, TlsError> {
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| authority_error(files, error))?;
-    let (chain, key) = identity(pem, files)?;
-    ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map(|builder| builder.with_client_cert_verifier(clients))
-        .and_then(|builder| builder.with_single_cert(chain, key))
-        .map_err(|source| identity_error(files, source))
+fn server_config(live: &Arc<Live>) -> Result<ServerConfig, rustls::Error> {
+    let clients: Arc<dyn ClientCertVerifier> = Arc::<Live>::clone(live);
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
+    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = builder.with_client_cert_verifier(clients);
+    Ok(builder.with_cert_resolver(Arc::<Live>::clone(live)))
 }
 
-fn client_config(
-    pem: &TlsPem,
-    files: &TlsFiles,
-    provider: &Arc<CryptoProvider>,
-    roots: &Arc<RootCertStore>,
-) -> Result<ClientConfig, TlsError> {
-    let (chain, key) = identity(pem, files)?;
-    ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map(|builder| builder.with_root_certificates(Arc::clone(roots)))
-        .and_then(|builder| builder.with_client_auth_cert(chain, key))
-        .map_err(|source| identity_error(files, source))
+fn client_config(live: &Arc<Live>) -> Result<ClientConfig, rustls::Error> {
+    let servers: Arc<dyn ServerCertVerifier> = Arc::<Live>::clone(live);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
+    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(servers);
+    Ok(builder.with_client_cert_resolver(Arc::<Live>::clone(live)))
 }
 
 fn roots(pem: &TlsPem, files: &TlsFiles) -> Result<RootCertStore, TlsError> {

@@ -101,17 +101,17 @@ async fn replaced_files_are_used_by_the_next_connection() {
     let (_one, client) = identity_of(&authority());
     let (dir, server) = identity_of(&authority());
     assert!(!server.reload().unwrap());
+    // Taken once, as listeners and pools of connections do.
+    let serving = server.server_config(Protocol::Http1);
+    let asking = client.client_config(Protocol::Http1);
+    assert!(greet(Arc::clone(&serving), Arc::clone(&asking)).await.is_err());
     // Now both are of the same new authority.
     let issuer = authority();
     write_leaf(&files_in(dir.path()), &issuer);
     write_leaf(&client.files, &issuer);
     assert!(server.reload().unwrap());
     assert!(client.reload().unwrap());
-    let greeted = greet(
-        server.server_config(Protocol::Http1),
-        client.client_config(Protocol::Http1),
-    );
-    greeted.await.unwrap();
+    greet(serving, asking).await.unwrap();
 }
 
 #[test]
