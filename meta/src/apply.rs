@@ -1,8 +1,10 @@
 //! Applying a command: dispatch, and what all commands share (request window, clock, feature level).
 
+mod access;
 mod blobs;
 mod cluster;
 mod completion;
+mod desired;
 mod loss;
 mod manifests;
 mod nodes;
@@ -83,6 +85,15 @@ fn decide<R: Read>(tx: &mut Transaction<R>, command: &Command) -> Result<Outcome
         Command::PromoteTag(command) => tags::promote(tx, command),
         Command::TagChecked(command) => tags::checked(tx, command),
         Command::Link(command) => manifests::link(tx, command),
+        Command::ChangeDesired(command) => desired::change(tx, command),
+        Command::NoteDesired(command) => desired::note(tx, command),
+        Command::SetVisibility(command) => access::set_visibility(tx, command),
+        Command::PutGrant(command) => access::put_grant(tx, command),
+        Command::RevokeGrants(command) => access::revoke(tx, command),
+        Command::MarkGrants(command) => access::mark(tx, command),
+        Command::ResealCredential(command) => access::reseal(tx, command),
+        Command::SetPlacements(command) => access::place(tx, command),
+        Command::KnowHosts(command) => access::know_hosts(tx, command),
         Command::Newer(newer) => Err(too_old(newer.feature_level)),
     }
 }

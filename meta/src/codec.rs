@@ -52,6 +52,7 @@ pub(crate) mod text {
     pub(crate) trait Text: Display + FromStr<Err: Display> {}
 
     impl Text for oci::Digest {}
+    impl Text for oci::ImageReference {}
     impl Text for oci::MediaType {}
     impl Text for oci::RepositoryName {}
     impl Text for oci::SourceHost {}

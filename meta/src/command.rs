@@ -1,7 +1,9 @@
 //! Commands: every change that can be proposed.
 
+mod access;
 mod blobs;
 mod cluster;
+mod desired;
 mod manifests;
 mod nodes;
 mod tags;
@@ -11,8 +13,13 @@ use minicbor::{Decode, Encode};
 use crate::codec::{self, DecodeError};
 use crate::feature_level::FeatureLevel;
 
+pub use access::{
+    ACCESS_AT_ONCE_MAX, KNOWN_HOSTS_MAX, KnowHosts, MarkGrants, NodePlacement, PLACED_REPOSITORIES_MAX, PutGrant,
+    RepositoryItem, ResealCredential, RevokeGrants, SEALED_BYTES_MAX, SetPlacements, SetVisibility,
+};
 pub use blobs::{AbandonGens, CommitBlob, MarkLost};
 pub use cluster::{InitCluster, SetFeatureLevel};
+pub use desired::{ChangeDesired, DESIRED_AT_ONCE_MAX, DESIRED_MAX, DesiredImage, NoteDesired, PLATFORMS_MAX};
 pub use manifests::{
     Candidate, CompleteManifest, Link, MANIFEST_INLINE_BYTES_MAX, ManifestContent, PutManifest, REFERENCES_MAX,
 };
@@ -67,6 +74,33 @@ pub enum Command {
     /// Lets a repository read a digest.
     #[n(13)]
     Link(#[n(0)] Link),
+    /// Puts, drops or replaces desired images.
+    #[n(14)]
+    ChangeDesired(#[n(0)] ChangeDesired),
+    /// Notes how it goes with a desired image.
+    #[n(15)]
+    NoteDesired(#[n(0)] NoteDesired),
+    /// Records whether a repository is public.
+    #[n(16)]
+    SetVisibility(#[n(0)] SetVisibility),
+    /// Records a grant and its credential.
+    #[n(17)]
+    PutGrant(#[n(0)] PutGrant),
+    /// Forgets grants.
+    #[n(18)]
+    RevokeGrants(#[n(0)] RevokeGrants),
+    /// Notes whether a credential is refused.
+    #[n(19)]
+    MarkGrants(#[n(0)] MarkGrants),
+    /// Seals a credential with another key.
+    #[n(20)]
+    ResealCredential(#[n(0)] ResealCredential),
+    /// Says which private repositories Kubernetes nodes use.
+    #[n(21)]
+    SetPlacements(#[n(0)] SetPlacements),
+    /// Remembers hosts with a port.
+    #[n(22)]
+    KnowHosts(#[n(0)] KnowHosts),
     /// A command this binary is too old to read. Never written as such: its own bytes are.
     #[n(65535)]
     Newer(#[n(0)] NewerCommand),
@@ -88,6 +122,15 @@ impl Command {
     pub fn feature_level(&self) -> FeatureLevel {
         match self {
             Self::Newer(newer) => newer.feature_level,
+            Self::ChangeDesired(_)
+            | Self::NoteDesired(_)
+            | Self::SetVisibility(_)
+            | Self::PutGrant(_)
+            | Self::RevokeGrants(_)
+            | Self::MarkGrants(_)
+            | Self::ResealCredential(_)
+            | Self::SetPlacements(_)
+            | Self::KnowHosts(_) => FeatureLevel::ACCESS,
             _ => FeatureLevel::FIRST,
         }
     }
@@ -109,6 +152,15 @@ impl Command {
             Self::PromoteTag(_) => "promote_tag",
             Self::TagChecked(_) => "tag_checked",
             Self::Link(_) => "link",
+            Self::ChangeDesired(_) => "change_desired",
+            Self::NoteDesired(_) => "note_desired",
+            Self::SetVisibility(_) => "set_visibility",
+            Self::PutGrant(_) => "put_grant",
+            Self::RevokeGrants(_) => "revoke_grants",
+            Self::MarkGrants(_) => "mark_grants",
+            Self::ResealCredential(_) => "reseal_credential",
+            Self::SetPlacements(_) => "set_placements",
+            Self::KnowHosts(_) => "know_hosts",
             Self::Newer(_) => "newer",
         }
     }

@@ -41,11 +41,25 @@ pub enum Family {
     Requests = 15,
     /// Ring of the request ids that are remembered.
     RequestRing = 16,
+    /// Image reference to [`DesiredRecord`](crate::DesiredRecord).
+    Desired = 17,
+    /// The one [`WantedRecord`](crate::WantedRecord).
+    Wanted = 18,
+    /// `host/name` to [`Visibility`](crate::Visibility).
+    Visibilities = 19,
+    /// Credential id to [`CredentialRecord`](crate::CredentialRecord).
+    Credentials = 20,
+    /// Repository and namespace to [`GrantRecord`](crate::GrantRecord).
+    Grants = 21,
+    /// Name of a Kubernetes node to [`PlacementRecord`](crate::PlacementRecord).
+    Placements = 22,
+    /// Source hosts with a port. Empty values.
+    KnownHosts = 23,
 }
 
 impl Family {
     /// Every family, in the order of snapshots.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::Cluster,
         Self::Repositories,
         Self::RepositoryNames,
@@ -62,6 +76,13 @@ impl Family {
         Self::Layout,
         Self::Requests,
         Self::RequestRing,
+        Self::Desired,
+        Self::Wanted,
+        Self::Visibilities,
+        Self::Credentials,
+        Self::Grants,
+        Self::Placements,
+        Self::KnownHosts,
     ];
 
     /// Name of the column family.
@@ -83,6 +104,13 @@ impl Family {
             Self::Layout => "layout",
             Self::Requests => "requests",
             Self::RequestRing => "request_ring",
+            Self::Desired => "desired",
+            Self::Wanted => "wanted",
+            Self::Visibilities => "visibilities",
+            Self::Credentials => "credentials",
+            Self::Grants => "grants",
+            Self::Placements => "placements",
+            Self::KnownHosts => "known_hosts",
         }
     }
 

@@ -15,8 +15,10 @@ pub struct FeatureLevel(#[n(0)] u32);
 impl FeatureLevel {
     /// The level every version understands.
     pub const FIRST: Self = Self(1);
+    /// Desired images, grants, sealed credentials, placements.
+    pub const ACCESS: Self = Self(2);
     /// The highest level this binary understands.
-    pub const SUPPORTED: Self = Self(1);
+    pub const SUPPORTED: Self = Self::ACCESS;
 
     /// A level by its number.
     pub const fn new(level: u32) -> Self {

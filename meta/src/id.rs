@@ -30,6 +30,12 @@ pub struct StorageId(#[n(0)] u128);
 #[cbor(transparent)]
 pub struct JoinNonce(#[n(0)] u128);
 
+/// Names a stored credential: made from its content with a secret key, so that equal ones are stored once and nobody
+/// can guess at one by its name. Printed as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CredentialId(#[n(0)] u128);
+
 /// One request to change the state: a retry carries the id of the first try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct RequestId {
@@ -157,6 +163,7 @@ macro_rules! random {
 random!(ClusterId, "a cluster id of 32 hex digits");
 random!(StorageId, "a storage id of 32 hex digits");
 random!(JoinNonce, "a join nonce of 32 hex digits");
+random!(CredentialId, "a credential id of 32 hex digits");
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,6 +183,16 @@ impl RequestId {
 impl JoinNonce {
     pub(crate) const fn to_key(self) -> [u8; 16] {
         self.0.to_be_bytes()
+    }
+}
+
+impl CredentialId {
+    pub(crate) const fn to_key(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
+        Some(Self(u128::from_be_bytes(key.try_into().ok()?)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! those of `docs/architecture.md`. That bytes really lie where a Present blob says (I2, I3) is checked by nodes
 //! against their disks, and that replicas agree (I6) by comparing [`StateHash`](crate::StateHash).
 
+mod access;
 mod identities;
 mod manifests;
 mod tags;
@@ -12,6 +13,7 @@ use std::fmt::Display;
 
 use crate::read::{Read, ReadError};
 
+pub use access::{credentials_rest_on_grants, desired_images_are_counted};
 pub use identities::{
     layout_names_registered_nodes, node_ids_are_unique, repositories_have_one_id, requests_are_bounded,
 };
@@ -51,6 +53,8 @@ pub fn check_all(state: &impl Read) -> Result<(), Violation> {
     node_ids_are_unique(state)?;
     layout_names_registered_nodes(state)?;
     repositories_have_one_id(state)?;
+    desired_images_are_counted(state)?;
+    credentials_rest_on_grants(state)?;
     requests_are_bounded(state)
 }
 

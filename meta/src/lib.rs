@@ -32,23 +32,26 @@ pub mod view;
 pub use apply::{CHILDREN_COMPLETED_AT_ONCE_MAX, MISSING_BLOBS_LISTED_MAX, REQUESTS_REMEMBERED_MAX, apply};
 pub use codec::DecodeError;
 pub use command::{
-    AbandonGens, BootNode, Candidate, Command, CommitBlob, CompleteManifest, InitCluster, LAYOUT_SLOTS_MAX, Link,
-    MANIFEST_INLINE_BYTES_MAX, ManifestContent, MarkLost, NewerCommand, PromoteTag, PutManifest, REFERENCES_MAX,
-    RegisterNode, SetCandidate, SetFeatureLevel, SetLayout, TagCheck, TagChecked,
+    ACCESS_AT_ONCE_MAX, AbandonGens, BootNode, Candidate, ChangeDesired, Command, CommitBlob, CompleteManifest,
+    DESIRED_AT_ONCE_MAX, DESIRED_MAX, DesiredImage, InitCluster, KNOWN_HOSTS_MAX, KnowHosts, LAYOUT_SLOTS_MAX, Link,
+    MANIFEST_INLINE_BYTES_MAX, ManifestContent, MarkGrants, MarkLost, NewerCommand, NodePlacement, NoteDesired,
+    PLACED_REPOSITORIES_MAX, PLATFORMS_MAX, PromoteTag, PutGrant, PutManifest, REFERENCES_MAX, RegisterNode,
+    RepositoryItem, ResealCredential, RevokeGrants, SEALED_BYTES_MAX, SetCandidate, SetFeatureLevel, SetLayout,
+    SetPlacements, SetVisibility, TagCheck, TagChecked,
 };
 pub use envelope::Envelope;
 pub use family::Family;
 pub use feature_level::FeatureLevel;
 pub use generation::{Gen, GenError};
-pub use id::{ClusterId, IdError, JoinNonce, LogPosition, NodeId, RepositoryId, RequestId, StorageId};
+pub use id::{ClusterId, CredentialId, IdError, JoinNonce, LogPosition, NodeId, RepositoryId, RequestId, StorageId};
 pub use memory::MemoryState;
 pub use mutation::Mutation;
 pub use outcome::{Outcome, Rejected};
 pub use overlay::Overlay;
 pub use read::{Entry, Read, ReadError};
 pub use record::{
-    Addresses, BlobRecord, BlobReference, BlobState, ChildReference, ClusterRecord, Completeness, LayoutRecord,
-    ManifestRecord, ManifestReferences, NodeRecord, Platform, RepositoryRecord, TAG_HISTORY_MAX, TagHistoryEntry,
-    TagRecord,
+    Addresses, BlobRecord, BlobReference, BlobState, ChildReference, ClusterRecord, Completeness, CredentialRecord,
+    DesiredRecord, GrantRecord, LayoutRecord, ManifestRecord, ManifestReferences, NodeRecord, PlacementRecord,
+    Platform, RepositoryRecord, TAG_HISTORY_MAX, TagHistoryEntry, TagRecord, Visibility, WantedRecord,
 };
 pub use state_hash::StateHash;

@@ -82,6 +82,37 @@ pub enum Outcome {
     /// The repository may read the digest.
     #[n(16)]
     Linked,
+    /// The desired images are as proposed.
+    #[n(17)]
+    DesiredChanged {
+        /// More are to be dropped: propose an end again.
+        #[n(0)]
+        pending: bool,
+    },
+    /// It is noted, or the image is not desired any more.
+    #[n(18)]
+    DesiredNoted,
+    /// The repository's visibility is recorded.
+    #[n(19)]
+    VisibilitySet,
+    /// The grant is recorded.
+    #[n(20)]
+    Granted,
+    /// The grants are forgotten.
+    #[n(21)]
+    Revoked,
+    /// The grants are marked.
+    #[n(22)]
+    GrantsMarked,
+    /// The credential is sealed with the new key.
+    #[n(23)]
+    Resealed,
+    /// The placements are as proposed.
+    #[n(24)]
+    PlacementsSet,
+    /// The hosts are known.
+    #[n(25)]
+    HostsKnown,
 }
 
 /// Why a command changed nothing.
@@ -281,6 +312,26 @@ pub enum Rejected {
     #[error("the manifest is not linked to the repository")]
     #[n(28)]
     NotLinked,
+    /// A list in the command is longer, or what is kept more, than is allowed.
+    #[error("too many {what}")]
+    #[n(29)]
+    TooMany {
+        /// Of what.
+        #[n(0)]
+        what: String,
+    },
+    /// A desired image names a tag and a digest, or neither.
+    #[error("an image is named by a tag or by a digest")]
+    #[n(30)]
+    ReferenceNotCanonical,
+    /// No such credential is stored.
+    #[error("the credential is unknown")]
+    #[n(31)]
+    UnknownCredential,
+    /// The credential is sealed with another key by now.
+    #[error("the credential is sealed with another key by now")]
+    #[n(32)]
+    KeyChanged,
 }
 
 impl Outcome {

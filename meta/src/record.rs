@@ -1,7 +1,9 @@
 //! Records: the typed values of the state, one file each with its key layout.
 
+mod access;
 mod blob;
 mod cluster;
+mod desired;
 mod layout;
 mod link;
 mod manifest;
@@ -17,8 +19,10 @@ use crate::codec;
 use crate::family::Family;
 use crate::read::{Read, ReadError};
 
+pub use access::{CredentialRecord, GrantRecord, PlacementRecord, Visibility};
 pub use blob::{BlobRecord, BlobState};
 pub use cluster::ClusterRecord;
+pub use desired::{DesiredRecord, WantedRecord};
 pub use layout::LayoutRecord;
 pub use manifest::{Completeness, ManifestRecord};
 pub use node::{Addresses, NodeRecord};
@@ -26,6 +30,7 @@ pub use reference::{BlobReference, ChildReference, ManifestReferences, Platform}
 pub use repository::RepositoryRecord;
 pub use tag::{TAG_HISTORY_MAX, TagHistoryEntry, TagRecord};
 
+pub(crate) use access::{grant_key, grant_prefix, split_grant_key, visibility_key};
 pub(crate) use link::{link_key, referrer_key, referrer_prefix, split_link_key, split_referrer_key};
 pub(crate) use node::nonce_key;
 pub(crate) use reference::{Held, ReferenceKey};

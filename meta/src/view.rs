@@ -1,5 +1,7 @@
 //! Typed reads of the state, for everything that is not applying.
 
+mod access;
+
 use oci::{Digest, Repository, Tag};
 
 use crate::family::Family;
@@ -8,6 +10,11 @@ use crate::read::{Read, ReadError};
 use crate::record::{
     self, BlobRecord, ClusterRecord, LayoutRecord, ManifestRecord, NodeRecord, Record, ReferenceKey, RepositoryRecord,
     TagRecord, bad_key, link_key, nonce_key, referrer_prefix, repository_name_key, split_referrer_key,
+};
+
+pub use access::{
+    Grant, credential, desired, grant, grants_of, is_known_host, known_hosts, list_credentials, list_desired,
+    list_grants, placement, placements, visibility, wanted,
 };
 
 /// A tag in a listing of all images.

@@ -7,9 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use meta::{
-    AbandonGens, BootNode, Candidate, Command, Envelope, FeatureLevel, Link, LogPosition, ManifestContent, MarkLost,
-    NodeId, Outcome, PutManifest, Rejected, SetCandidate, SetFeatureLevel, TagCheck, TagChecked,
+    AbandonGens, BootNode, Candidate, ChangeDesired, Command, CredentialId, DesiredImage, Envelope, FeatureLevel,
+    KnowHosts, Link, LogPosition, ManifestContent, MarkGrants, MarkLost, NodeId, NodePlacement, NoteDesired, Outcome,
+    Platform, PutGrant, PutManifest, Rejected, RepositoryItem, ResealCredential, RevokeGrants, SetCandidate,
+    SetFeatureLevel, SetPlacements, SetVisibility, TagCheck, TagChecked,
 };
+
+use oci::ImageReference;
 
 use crate::replica::{
     Replica, addresses, commit, complete, envelope, generation, init, layout, promote, put, register,
@@ -19,6 +23,7 @@ use crate::universe::{blob, image, image_with, index, large_image, repository, t
 const ENVELOPES: &str = include_str!("fixtures/envelopes-v1.txt");
 const OUTCOMES: &str = include_str!("fixtures/outcomes-v1.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
+const RECORDS_OF_LEVEL_2: &str = include_str!("fixtures/records-level-2.txt");
 
 /// A script that proposes every command at least once.
 fn script() -> Vec<Command> {
@@ -176,11 +181,111 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::TagChecked,
         Outcome::Linked,
     ];
-    rejected.map(Outcome::Rejected).into_iter().chain(accepted).collect()
+    let rejected_since_level_2 = [
+        Rejected::TooMany {
+            what: "images".to_owned(),
+        },
+        Rejected::ReferenceNotCanonical,
+        Rejected::UnknownCredential,
+        Rejected::KeyChanged,
+    ];
+    let accepted_since_level_2 = [
+        Outcome::DesiredChanged { pending: true },
+        Outcome::DesiredNoted,
+        Outcome::VisibilitySet,
+        Outcome::Granted,
+        Outcome::Revoked,
+        Outcome::GrantsMarked,
+        Outcome::Resealed,
+        Outcome::PlacementsSet,
+        Outcome::HostsKnown,
+    ];
+    let first = rejected.map(Outcome::Rejected).into_iter().chain(accepted);
+    let second = rejected_since_level_2.map(Outcome::Rejected).into_iter();
+    first.chain(second).chain(accepted_since_level_2).collect()
+}
+
+/// A script that goes on after [`script`] and proposes every command of the second level at least once.
+fn script_of_level_2() -> Vec<Command> {
+    let tagged: ImageReference = "quay.io:443/a/b:1".parse().unwrap();
+    let digested = format!("docker.io/library/nginx@{}", image(&[0]).digest);
+    let (place, credential) = (repository(1), CredentialId::new(0xabc));
+    let namespace = "team-a".to_owned();
+    let image = |reference: ImageReference, retain| DesiredImage { reference, retain };
+    let grant = |namespace: &str| {
+        Command::PutGrant(PutGrant {
+            namespace: namespace.to_owned(),
+            repository: place.clone(),
+            credential,
+            sealed: vec![1, 2, 3],
+            key_id: "k1".to_owned(),
+            origin: "team-a/pull".to_owned(),
+        })
+    };
+    let level = FeatureLevel::ACCESS;
+    let boot = BootNode {
+        node: NodeId::new(1),
+        boot_count: 3,
+        last_log: Some(LogPosition { term: 3, index: 500 }),
+        feature_level: level,
+        addresses: None,
+    };
+    let change = ChangeDesired {
+        put: vec![image(tagged.clone(), true), image(digested.parse().unwrap(), false)],
+        drop: vec!["docker.io/library/gone:1".parse().unwrap()],
+        begin: true,
+        end: true,
+        platforms: vec![Platform {
+            os: "linux".to_owned(),
+            architecture: "arm64".to_owned(),
+            variant: Some("v8".to_owned()),
+        }],
+    };
+    vec![
+        Command::BootNode(boot),
+        Command::SetFeatureLevel(SetFeatureLevel { level }),
+        Command::ChangeDesired(change),
+        Command::NoteDesired(NoteDesired {
+            reference: tagged,
+            complete: true,
+            error: Some("away".to_owned()),
+        }),
+        Command::SetVisibility(SetVisibility {
+            repository: repository(0),
+            public: true,
+        }),
+        grant("team-a"),
+        grant("team-b"),
+        Command::MarkGrants(MarkGrants {
+            repository: place.clone(),
+            namespaces: vec![namespace.clone()],
+            credential,
+            refused: true,
+        }),
+        Command::ResealCredential(ResealCredential {
+            credential,
+            expected_key_id: "k1".to_owned(),
+            sealed: vec![4, 5],
+            key_id: "k2".to_owned(),
+        }),
+        Command::RevokeGrants(RevokeGrants {
+            namespace: "team-b".to_owned(),
+            repositories: vec![RepositoryItem(place.clone())],
+        }),
+        Command::SetPlacements(SetPlacements {
+            placements: vec![NodePlacement {
+                node: "worker-1".to_owned(),
+                repositories: vec![RepositoryItem(place.clone())],
+            }],
+        }),
+        Command::KnowHosts(KnowHosts {
+            hosts: vec!["reg.example:5000".parse().unwrap()],
+        }),
+    ]
 }
 
 fn envelopes() -> Vec<Envelope> {
-    let numbered = (1..).zip(script());
+    let numbered = (1..).zip(script().into_iter().chain(script_of_level_2()));
     numbered
         .map(|(sequence, command)| envelope(sequence, 1000 * sequence, command))
         .collect()
@@ -190,7 +295,7 @@ fn envelopes() -> Vec<Envelope> {
 fn envelopes_keep_their_bytes() {
     let envelopes = envelopes();
     let names: BTreeSet<_> = envelopes.iter().map(|envelope| envelope.command.name()).collect();
-    assert_eq!(names.len(), 14, "a command without a fixture: {names:?}");
+    assert_eq!(names.len(), 23, "a command without a fixture: {names:?}");
     assert!(envelopes.iter().any(|envelope| matches!(
         &envelope.command,
         Command::PutManifest(PutManifest {
@@ -222,8 +327,28 @@ fn outcomes_keep_their_bytes() {
 #[test]
 fn records_keep_their_keys_and_bytes() {
     let mut replica = Replica::default();
-    for envelope in envelopes() {
-        let outcome = replica.apply(&envelope);
+    let (first, second) = (script().len(), envelopes());
+    let (first, second) = second.split_at(first);
+    apply_all(&mut replica, first);
+    let lines = record_lines(&replica, |_| true);
+    assert_same(&lines, RECORDS);
+    assert_eq!(replica.hash.to_string(), STATE_HASH);
+    apply_all(&mut replica, second);
+    let families: BTreeSet<_> = replica.state.records().map(|(family, _, _)| family).collect();
+    assert_eq!(families.len(), meta::Family::ALL.len(), "a family without a fixture");
+    let lines = record_lines(&replica, |family| family > meta::Family::RequestRing);
+    assert_same(&lines, RECORDS_OF_LEVEL_2);
+}
+
+fn record_lines(replica: &Replica, shown: impl Fn(meta::Family) -> bool) -> String {
+    let records = replica.state.records().filter(|(family, _, _)| shown(*family));
+    let lines = records.map(|(family, key, value)| line(&[family.name(), &hex(key)], value));
+    lines.collect()
+}
+
+fn apply_all(replica: &mut Replica, envelopes: &[Envelope]) {
+    for envelope in envelopes {
+        let outcome = replica.apply(envelope);
         assert!(
             !matches!(outcome, Outcome::Rejected(_)),
             "{:?}: {outcome:?}",
@@ -231,12 +356,6 @@ fn records_keep_their_keys_and_bytes() {
         );
     }
     meta::invariant::check_all(&replica.state).unwrap();
-    let families: BTreeSet<_> = replica.state.records().map(|(family, _, _)| family).collect();
-    assert_eq!(families.len(), meta::Family::ALL.len(), "a family without a fixture");
-    let records = replica.state.records();
-    let lines = records.map(|(family, key, value)| line(&[family.name(), &hex(key)], value));
-    assert_same(&lines.collect::<String>(), RECORDS);
-    assert_eq!(replica.hash.to_string(), STATE_HASH);
 }
 
 /// Hash of the state that `records-v1.txt` lists.

@@ -7,8 +7,11 @@
 
 mod fixtures;
 mod model;
+mod model_access;
 mod properties;
+mod properties_access;
 mod replica;
+mod stories_access;
 mod stories_content;
 mod stories_nodes;
 mod stories_protocol;

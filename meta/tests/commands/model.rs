@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta::{
-    AbandonGens, BlobRecord, BlobState, BootNode, Command, CommitBlob, CompleteManifest, Completeness, Gen,
-    InitCluster, LayoutRecord, Link, MarkLost, MemoryState, NodeId, NodeRecord, Outcome, PromoteTag, PutManifest,
+    AbandonGens, BlobRecord, BlobState, BootNode, Command, CommitBlob, CompleteManifest, Completeness, FeatureLevel,
+    Gen, InitCluster, LayoutRecord, Link, MarkLost, MemoryState, NodeId, NodeRecord, Outcome, PromoteTag, PutManifest,
     RegisterNode, Rejected, RepositoryId, SetCandidate, SetFeatureLevel, SetLayout, TAG_HISTORY_MAX, TagCheck,
     TagChecked, TagHistoryEntry, TagRecord, view,
 };
 use oci::{Digest, Repository, Tag};
 
+use crate::model_access::AccessModel;
 use crate::universe::{Sample, manifests};
 
 /// Everything a caller can see of the state.
@@ -25,9 +26,10 @@ pub(crate) struct Model {
     manifests: BTreeMap<Digest, Completeness>,
     links: BTreeSet<(Repository, Digest)>,
     tags: BTreeMap<(Repository, Tag), TagRecord>,
+    access: AccessModel,
 }
 
-type Answer = Result<Outcome, Rejected>;
+pub(crate) type Answer = Result<Outcome, Rejected>;
 
 impl Model {
     pub(crate) fn apply(&mut self, now_ms: u64, command: &Command) -> Outcome {
@@ -51,6 +53,8 @@ impl Model {
             assert_eq!(*self, Self::default());
             return;
         };
+        assert_eq!(cluster.feature_level, self.level());
+        self.access.assert_shown_by(state);
         assert_eq!(
             (cluster.logical_now_ms, cluster.serving_changes),
             (self.now_ms, self.serving_changes)
@@ -95,7 +99,17 @@ impl Model {
         }
     }
 
+    fn level(&self) -> FeatureLevel {
+        self.cluster.as_ref().unwrap().feature_level
+    }
+
     fn decide(&mut self, command: &Command) -> Answer {
+        let required = command.feature_level();
+        if let Some(cluster) = self.cluster.as_ref().map(|cluster| cluster.feature_level)
+            && required > cluster
+        {
+            return Err(Rejected::FeatureLevelTooLow { required, cluster });
+        }
         match command {
             Command::InitCluster(command) => self.init(command),
             Command::SetFeatureLevel(command) => self.set_feature_level(command),
@@ -112,6 +126,7 @@ impl Model {
             Command::TagChecked(command) => self.tag_checked(command),
             Command::Link(command) => self.link(command),
             Command::Newer(_) => unreachable!("never proposed here"),
+            access => self.access.decide(access, self.now_ms),
         }
     }
 
@@ -140,11 +155,18 @@ impl Model {
                 node: Some(*node),
                 level,
             }),
-            None => Ok(Outcome::FeatureLevelSet),
+            None => {
+                self.cluster.as_mut().unwrap().feature_level = level;
+                Ok(Outcome::FeatureLevelSet)
+            }
         }
     }
 
     fn register(&mut self, command: &RegisterNode) -> Answer {
+        let level = self.level();
+        if command.feature_level < level {
+            return Err(Rejected::NodeTooOld { node: None, level });
+        }
         let known = self
             .nodes
             .iter()
@@ -167,7 +189,12 @@ impl Model {
     }
 
     fn boot(&mut self, command: &BootNode) -> Answer {
+        let level = self.level();
         let node = self.node(command.node)?;
+        if command.feature_level < level {
+            let node = Some(command.node);
+            return Err(Rejected::NodeTooOld { node, level });
+        }
         let told_again = (command.boot_count, command.last_log) == (node.boot_count, node.last_log);
         let next = command.boot_count > node.boot_count && command.last_log >= node.last_log;
         if !told_again && !next {
@@ -180,6 +207,7 @@ impl Model {
         node.addresses = command.addresses.clone().unwrap_or_else(|| node.addresses.clone());
         node.boot_count = command.boot_count;
         node.last_log = command.last_log;
+        node.feature_level = command.feature_level;
         Ok(Outcome::NodeBooted)
     }
 

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::model::Model;
-use crate::replica::{Replica, addresses, commit, envelope, generation, init, put, register};
+use crate::properties_access::about_access;
+use crate::replica::{Replica, addresses, commit, envelope, generation, init, put, raising, register};
 use crate::universe::{self, BLOBS, Sample, manifests};
 
 const COMMANDS_MAX: usize = 100;
@@ -82,7 +83,7 @@ fn about_nodes() -> impl Strategy<Value = Command> {
                 node: NodeId::new(node),
                 boot_count,
                 last_log,
-                feature_level: FeatureLevel::FIRST,
+                feature_level: FeatureLevel::new(1 + u32::from(boot_count > 0)),
                 addresses: moved.map(addresses),
             })
         }),
@@ -172,11 +173,12 @@ fn furnishing() -> Vec<Command> {
 
 /// Envelopes with distinct requests and a clock that now and then goes back.
 fn envelopes() -> impl Strategy<Value = Vec<Envelope>> {
-    let command = prop_oneof![2 => about_nodes(), 6 => about_content(), 6 => about_tags()];
+    let command = prop_oneof![2 => about_nodes(), 6 => about_content(), 6 => about_tags(), 6 => about_access()];
     let beginning = prop_oneof![
         1 => Just(Vec::new()),
         3 => Just(forming()),
-        6 => Just([forming(), furnishing()].concat()),
+        3 => Just([forming(), furnishing()].concat()),
+        6 => Just([forming(), furnishing(), raising()].concat()),
     ];
     (beginning, vec((command, 0..200_u64), 1..COMMANDS_MAX)).prop_map(|(beginning, commands)| {
         let beginning = beginning.into_iter().map(|command| (command, 0));
@@ -243,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn batches_of_any_size_give_the_same_state(envelopes in envelopes(), sizes in vec(1..9_usize, COMMANDS_MAX + 20)) {
+    fn batches_of_any_size_give_the_same_state(envelopes in envelopes(), sizes in vec(1..9_usize, COMMANDS_MAX + 30)) {
         let (mut state, mut hash) = (MemoryState::new(), StateHash::EMPTY);
         let mut rest = envelopes.as_slice();
         for size in sizes {

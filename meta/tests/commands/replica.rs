@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use meta::{
     Addresses, ClusterId, Command, CommitBlob, CompleteManifest, Envelope, FeatureLevel, Gen, InitCluster, JoinNonce,
-    MemoryState, NodeId, Outcome, PromoteTag, PutManifest, RegisterNode, Rejected, RequestId, SetLayout, StateHash,
-    StorageId, TagRecord, apply, invariant, view,
+    MemoryState, NodeId, Outcome, PromoteTag, PutManifest, RegisterNode, Rejected, RequestId, SetFeatureLevel,
+    SetLayout, StateHash, StorageId, TagRecord, apply, invariant, view,
 };
 use oci::{Digest, Repository, Tag};
 
@@ -27,6 +27,15 @@ impl Replica {
         for nonce in 1..=2 {
             let id = NodeId::new(nonce.into());
             assert_eq!(replica.propose(register(nonce)), Outcome::NodeRegistered { id });
+        }
+        replica
+    }
+
+    /// [`Replica::formed`], at the level of grants and desired images.
+    pub(crate) fn raised() -> Self {
+        let mut replica = Self::formed();
+        for command in raising() {
+            replica.accept(command);
         }
         replica
     }
@@ -87,6 +96,21 @@ pub(crate) fn envelope(sequence: u64, now_ms: u64, command: Command) -> Envelope
         now_ms,
         command,
     }
+}
+
+/// What raises a formed cluster to the level of grants and desired images.
+pub(crate) fn raising() -> Vec<Command> {
+    let node = |nonce: u32| {
+        let Command::RegisterNode(node) = register(nonce) else {
+            unreachable!("a registration");
+        };
+        Command::RegisterNode(RegisterNode {
+            feature_level: FeatureLevel::ACCESS,
+            ..node
+        })
+    };
+    let level = FeatureLevel::ACCESS;
+    vec![node(1), node(2), Command::SetFeatureLevel(SetFeatureLevel { level })]
 }
 
 pub(crate) fn init(id: u128) -> Command {
