@@ -24,3 +24,6 @@ pub const X_CACHE_INDEX: HeaderName = HeaderName::from_static("x-cache-index");
 
 /// Where an answer's bytes came from, [`Source`](crate::Source).
 pub const X_KUIK_SOURCE: HeaderName = HeaderName::from_static("x-kuik-source");
+
+/// The machine a proxy says it runs on. The contract is `proto`'s `access::NODE_HEADER`.
+pub const KUIK_NODE: HeaderName = HeaderName::from_static("kuik-node");

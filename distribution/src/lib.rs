@@ -27,7 +27,7 @@ pub use error::RegistryError;
 pub use incoming::Incoming;
 pub use limits::Limits;
 pub use notes::{CacheIndex, CacheIndexError, Notes, Source, Warning};
-pub use query::{BlobQuery, Client, ManifestQuery, ReferrersQuery, RequestContext, TagsQuery};
+pub use query::{BlobQuery, Client, ManifestQuery, PeerCertificate, ReferrersQuery, RequestContext, TagsQuery};
 pub use registry::{
     BlobAnswer, BlobReader, BlobStream, InMemoryBlob, ManifestAnswer, ReferrersAnswer, Registry, TagList, UnreadBlob,
 };

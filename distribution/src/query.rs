@@ -1,6 +1,10 @@
 //! What a client asks, parsed: one type per read of the distribution protocol, and what they have in common.
 
+use std::sync::Arc;
+
 use oci::{Digest, ManifestReference, RangeHeader, RepositoryName, SourceHost, Tag};
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::notes::CacheIndex;
 
@@ -16,7 +20,16 @@ pub struct RequestContext {
     pub cache_index: Option<CacheIndex>,
     /// Who is at the other end of the connection.
     pub client: Client,
+    /// What they showed to prove it.
+    pub certificate: Option<PeerCertificate>,
+    /// The machine a proxy says it runs on (`Kuik-Node`). Anyone may say so.
+    pub node: Option<Arc<str>>,
 }
+
+/// The certificate a client showed and the server configuration's verifier passed. Also an extension of each request
+/// that [`Routes`](crate::Routes) get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate(pub Arc<CertificateDer<'static>>);
 
 /// Who is at the other end of a connection, as far as the transport proved it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

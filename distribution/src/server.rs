@@ -18,7 +18,7 @@ use tracing::{debug, error, warn};
 use crate::connection::{self, Progress, Watched};
 use crate::incoming::Incoming;
 use crate::limits::Limits;
-use crate::query::Client;
+use crate::query::{Client, PeerCertificate};
 use crate::registry::Registry;
 use crate::response;
 use crate::routes::{NoRoutes, Routes};
@@ -235,18 +235,20 @@ async fn serve_stream<R: Registry, H: Routes>(
     let progress = Arc::<Progress>::default();
     let stream = Watched::new(stream, Arc::clone(&progress));
     let Some(tls) = tls else {
-        return serve_http(stream, service, Client::Plain, progress, draining).await;
+        return serve_http(stream, service, (Client::Plain, None), progress, draining).await;
     };
     match timeout(service.limits().tls_handshake, tls.accept(stream)).await {
         Err(_) => debug!("TLS handshake took too long"),
         Ok(Err(err)) => debug!(error = &err as &dyn Error, "TLS handshake failed"),
         Ok(Ok(stream)) => {
-            let client = match stream.get_ref().1.peer_certificates() {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|shown| PeerCertificate(Arc::new(shown.clone())));
+            let client = match &certificate {
                 Some(_) => Client::TlsVerified,
                 None => Client::TlsAnonymous,
             };
             progress.set_mark();
-            serve_http(stream, service, client, progress, draining).await;
+            serve_http(stream, service, (client, certificate), progress, draining).await;
         }
     }
 }
@@ -254,7 +256,7 @@ async fn serve_stream<R: Registry, H: Routes>(
 async fn serve_http<IO, R: Registry, H: Routes>(
     io: IO,
     service: Arc<Service<R, H>>,
-    client: Client,
+    (client, certificate): (Client, Option<PeerCertificate>),
     progress: Arc<Progress>,
     draining: CancellationToken,
 ) where
@@ -264,7 +266,7 @@ async fn serve_http<IO, R: Registry, H: Routes>(
     let answer = {
         let (progress, draining) = (Arc::clone(&progress), draining.clone());
         move |request| {
-            let answer = Arc::clone(&service).answer(request, client, Arc::clone(&progress));
+            let answer = Arc::clone(&service).answer(request, client, certificate.clone(), Arc::clone(&progress));
             let draining = draining.clone();
             async move {
                 let mut answer = answer.await;

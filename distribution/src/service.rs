@@ -19,9 +19,9 @@ use crate::body::Body;
 use crate::conditional::EntityTag;
 use crate::connection::{Busy, Progress};
 use crate::error::RegistryError;
-use crate::header::{X_CACHE_INDEX, X_KUIK_HOP};
+use crate::header::{KUIK_NODE, X_CACHE_INDEX, X_KUIK_HOP};
 use crate::limits::Limits;
-use crate::query::{BlobQuery, Client, ManifestQuery, ReferrersQuery, RequestContext, TagsQuery};
+use crate::query::{BlobQuery, Client, ManifestQuery, PeerCertificate, ReferrersQuery, RequestContext, TagsQuery};
 use crate::registry::Registry;
 use crate::response::{self, Reply};
 use crate::routes::Routes;
@@ -50,10 +50,14 @@ impl<R: Registry, H: Routes> Service<R, H> {
         self: Arc<Self>,
         request: Request<Incoming>,
         client: Client,
+        certificate: Option<PeerCertificate>,
         progress: Arc<Progress>,
     ) -> Result<Response<Body>, Infallible> {
         let busy = Busy::new(&progress);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if let Some(certificate) = certificate {
+            parts.extensions.insert(certificate);
+        }
         let response = if self.routes.claims(&parts) {
             self.routes.handle(parts, body, client).await
         } else {
@@ -224,6 +228,8 @@ fn context(ns: Option<SourceHost>, parts: &Parts, client: Client) -> RequestCont
         hop: text(X_KUIK_HOP).and_then(|hop| hop.parse().ok()).unwrap_or(0),
         cache_index: text(X_CACHE_INDEX).and_then(|index| index.parse().ok()),
         client,
+        certificate: parts.extensions.get().cloned(),
+        node: text(KUIK_NODE).map(Arc::from),
     }
 }
 
