@@ -41,6 +41,19 @@ pub(crate) struct Access {
     pub(crate) realms: Vec<String>,
 }
 
+impl Access {
+    fn asker(&self) -> Asker {
+        (self.repository.clone(), self.credential.clone())
+    }
+}
+
+impl Authorization {
+    /// True if it proves nothing about who asks.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(&self.scheme, Scheme::Bearer(key) if key.is_anonymous())
+    }
+}
+
 /// A header, and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorization {
@@ -68,9 +81,11 @@ pub(crate) struct Authenticator {
 #[derive(Debug, Default)]
 struct State {
     tokens: HashMap<TokenKey, Slot>,
-    remembered: HashMap<Repository, Scheme>,
+    /// By who asks, too: what one credential was given is never another's.
+    remembered: HashMap<Asker, Scheme>,
 }
 
+type Asker = (Repository, Option<Arc<Credential>>);
 type Fetch = BoxFuture<'static, Result<Token, UpstreamError>>;
 
 #[derive(Debug)]
@@ -97,12 +112,12 @@ impl Authenticator {
         access: &Access,
         patience: &Patience,
     ) -> Result<Option<Authorization>, UpstreamError> {
-        let Some(scheme) = lock(&self.state).remembered.get(&access.repository).cloned() else {
+        let Some(scheme) = lock(&self.state).remembered.get(&access.asker()).cloned() else {
             return Ok(None);
         };
         let authorized = self.authorize(access, scheme, patience).await;
         if authorized.is_err() {
-            lock(&self.state).remembered.remove(&access.repository);
+            lock(&self.state).remembered.remove(&access.asker());
         }
         authorized
     }
@@ -128,17 +143,26 @@ impl Authenticator {
             if state.remembered.len() >= REMEMBERED_MAX {
                 state.remembered.clear();
             }
-            state
-                .remembered
-                .insert(access.repository.clone(), authorization.scheme.clone());
+            state.remembered.insert(access.asker(), authorization.scheme.clone());
         }
         Ok(authorized)
+    }
+
+    /// Until when `authorization` may be used; nothing for what does not end by itself.
+    pub(crate) fn ends(&self, authorization: &Authorization) -> Option<Instant> {
+        let Scheme::Bearer(key) = &authorization.scheme else {
+            return None;
+        };
+        match lock(&self.state).tokens.get(&**key) {
+            Some(Slot::Ready(token)) => Some(token.expires),
+            _ => Some(Instant::now()),
+        }
     }
 
     /// Forgets what a 401 was the answer to.
     pub(crate) fn reject(&self, access: &Access, refused: &Authorization) {
         let mut state = lock(&self.state);
-        state.remembered.remove(&access.repository);
+        state.remembered.remove(&access.asker());
         let Scheme::Bearer(key) = &refused.scheme else { return };
         if matches!(state.tokens.get(&**key), Some(Slot::Ready(token)) if token.header == refused.header) {
             state.tokens.remove(&**key);

@@ -4,8 +4,10 @@
 //! Failures before the first byte are retried as the policy says; a body that breaks is the caller's to resume with an
 //! offset. Nothing is cached here but tokens and rate budgets.
 
+mod authorization;
 mod blob;
 mod exchange;
+mod identity;
 mod listing;
 mod manifest;
 
@@ -24,8 +26,10 @@ use crate::error::{Target, UpstreamError};
 use crate::retry::Verdict;
 use crate::transport::Transport;
 
+pub use authorization::Authorized;
 pub use blob::{BlobHead, BlobStream};
 pub(crate) use blob::{content_length, part, range_headers};
+pub use identity::{GrantedCredentials, Identity};
 pub use listing::{NextPage, ReferrersPage, TagsPage};
 pub use manifest::ManifestHead;
 
@@ -38,6 +42,8 @@ pub struct RegistryClient {
     shared: Arc<Shared>,
     patience: Patience,
     lent: Option<Arc<dyn LentAuthorizations>>,
+    identity: Identity,
+    granted: Option<Arc<dyn GrantedCredentials>>,
 }
 
 /// Authorizations that someone who has the credentials got for us.
@@ -80,15 +86,16 @@ impl RegistryClient {
             shared: Arc::new(shared),
             patience,
             lent: None,
+            identity: Identity::default(),
+            granted: None,
         })
     }
 
     /// The same client with other deadlines and retries, for callers that have something else to fall back on.
     pub fn with_patience(&self, patience: Patience) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             patience,
-            lent: self.lent.clone(),
+            ..self.clone()
         }
     }
 
@@ -100,6 +107,22 @@ impl RegistryClient {
         }
     }
 
+    /// The same client, asking on behalf of somebody else.
+    pub fn with_identity(&self, identity: Identity) -> Self {
+        Self {
+            identity,
+            ..self.clone()
+        }
+    }
+
+    /// The same client with credentials beside the configured ones, which come first.
+    pub fn with_granted(&self, granted: Arc<dyn GrantedCredentials>) -> Self {
+        Self {
+            granted: Some(granted),
+            ..self.clone()
+        }
+    }
+
     /// What this client waits for, to build [`RegistryClient::with_patience`] from.
     pub fn patience(&self) -> &Patience {
         &self.patience
@@ -108,6 +131,12 @@ impl RegistryClient {
     /// What the registry allows us, as last heard.
     pub fn budget(&self, host: &SourceHost) -> Budget {
         self.shared.budgets.of(host)
+    }
+
+    /// True if a configured credential covers this repository.
+    pub fn has_configured_credential(&self, repository: &Repository) -> bool {
+        let known = self.with_identity(Identity::Known);
+        known.place(repository).access.credential.is_some()
     }
 
     /// True if someone configured this host.
@@ -127,6 +156,11 @@ impl RegistryClient {
         let credential = own
             .or_else(|| config.credentials.find(&repository.host, repository.name.as_str()))
             .cloned();
+        let credential = match &self.identity {
+            Identity::Known => credential,
+            Identity::Anonymous => None,
+            Identity::As(credential) => Some(Arc::clone(credential)),
+        };
         let realms = rule.map(|rule| rule.realms.clone()).unwrap_or_default();
         Place {
             base,

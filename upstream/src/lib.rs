@@ -27,7 +27,8 @@ pub use address::{ForbiddenAddress, ForbiddenKind};
 pub use body::BodyStream;
 pub use budget::Budget;
 pub use client::{
-    BlobHead, BlobStream, LentAuthorizations, ManifestHead, NextPage, ReferrersPage, RegistryClient, TagsPage,
+    Authorized, BlobHead, BlobStream, GrantedCredentials, Identity, LentAuthorizations, ManifestHead, NextPage,
+    ReferrersPage, RegistryClient, TagsPage,
 };
 pub use config::{
     BaseUrl, BaseUrlError, CONNECT_TIMEOUT, ClientIdentity, ConfigError, Credential, Credentials, CredentialsError,

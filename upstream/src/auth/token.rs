@@ -47,6 +47,12 @@ pub(crate) struct TokenKey {
     pub(super) credential: Option<Arc<Credential>>,
 }
 
+impl TokenKey {
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.credential.is_none()
+    }
+}
+
 /// A token as a header, and until when to use it.
 #[derive(Clone, Debug)]
 pub(super) struct Token {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use oci::{Endpoint, ErrorDocument, Repository};
 
 use super::{Place, RegistryClient, target};
-use crate::auth::{Authorization, Scheme};
+use crate::auth::{Access, Authorization, Scheme};
 use crate::body;
 use crate::challenge::{Challenge, challenges};
 use crate::error::{FailureStatus, Target, UpstreamError};
@@ -36,8 +36,67 @@ impl Ask<'_> {
 
 impl RegistryClient {
     /// Sends a request, proving who we are when asked to. Any status may come back.
+    ///
+    /// Of several granted credentials the next is tried where one is refused.
     pub(super) async fn exchange(&self, ask: &Ask<'_>, target: &Target) -> Result<Answer, UpstreamError> {
-        let place = self.place(ask.repository);
+        self.exchange_authorized(ask, target).await.map(|(answer, _)| answer)
+    }
+
+    pub(super) async fn exchange_authorized(
+        &self,
+        ask: &Ask<'_>,
+        target: &Target,
+    ) -> Result<(Answer, Option<Authorization>), UpstreamError> {
+        let mut place = self.place(ask.repository);
+        let mut askers = self.askers(&place).into_iter().peekable();
+        loop {
+            let Some((is_granted, access)) = askers.next() else {
+                return Err(UpstreamError::protocol(target, "nobody to ask as"));
+            };
+            place.access = access;
+            let result = self.exchange_as(ask, &place, target).await;
+            self.notice(ask, &place.access, is_granted, &result);
+            let is_last = askers.peek().is_none();
+            if is_last || !is_granted || !is_refusal(&result) {
+                return result;
+            }
+            if let Ok((answer, _)) = result {
+                body::discard(answer.response.into_body()).await;
+            }
+        }
+    }
+
+    /// Tells whoever keeps granted credentials what this answer says of them.
+    fn notice(
+        &self,
+        ask: &Ask<'_>,
+        access: &Access,
+        is_granted: bool,
+        result: &Result<(Answer, Option<Authorization>), UpstreamError>,
+    ) {
+        let Some(granted) = &self.granted else { return };
+        if is_granted && is_refusal(result) {
+            if let Some(credential) = access.credential.as_deref() {
+                granted.refused(ask.repository, credential);
+            }
+            return;
+        }
+        let is_content = matches!(ask.endpoint, Endpoint::Manifest { .. } | Endpoint::Blob { .. });
+        if let Ok((answer, authorization)) = result
+            && is_content
+            && answer.response.status().is_success()
+            && authorization.as_ref().is_none_or(Authorization::is_anonymous)
+        {
+            granted.public(ask.repository);
+        }
+    }
+
+    async fn exchange_as(
+        &self,
+        ask: &Ask<'_>,
+        place: &Place,
+        target: &Target,
+    ) -> Result<(Answer, Option<Authorization>), UpstreamError> {
         let uri = place
             .base
             .uri(&ask.endpoint.path())
@@ -54,12 +113,12 @@ impl RegistryClient {
         for _ in 0..AUTHORIZED_ATTEMPTS_MAX - 1 {
             let answer = self.send(ask, &uri, authorization.as_ref(), target).await?;
             if answer.response.status() != StatusCode::UNAUTHORIZED || !answer.from_asked_host {
-                return Ok(answer);
+                return Ok((answer, authorization));
             }
             if let Some(refused) = &authorization {
                 authenticator.reject(&place.access, refused);
             }
-            let asked_for = self.challenges(&answer, &place, target).await?;
+            let asked_for = self.challenges(&answer, place, target).await?;
             match authenticator
                 .respond(&place.access, &asked_for, &tried, &self.patience)
                 .await?
@@ -69,14 +128,14 @@ impl RegistryClient {
                     tried.push(next.scheme.clone());
                     authorization = Some(next);
                 }
-                None => return Ok(answer),
+                None => return Ok((answer, authorization)),
             }
         }
         let answer = self.send(ask, &uri, authorization.as_ref(), target).await?;
         if let (StatusCode::UNAUTHORIZED, Some(refused)) = (answer.response.status(), &authorization) {
             authenticator.reject(&place.access, refused);
         }
-        Ok(answer)
+        Ok((answer, authorization))
     }
 
     async fn send(
@@ -154,6 +213,15 @@ impl RegistryClient {
             408 | 500..=599 => unavailable(target, status, after),
             other => UpstreamError::protocol(&target, format!("unexpected status {other}")),
         }
+    }
+}
+
+/// The registry or its token server does not take the credential.
+fn is_refusal(result: &Result<(Answer, Option<Authorization>), UpstreamError>) -> bool {
+    match result {
+        Ok((answer, _)) => answer.from_asked_host && matches!(answer.response.status().as_u16(), 401 | 403),
+        Err(UpstreamError::Denied { .. }) => true,
+        Err(_) => false,
     }
 }
 
