@@ -7,6 +7,8 @@ use distribution::{CacheIndex, Client, RequestContext};
 /// Hops after which a node no longer asks the owner but the source itself. A client's request has made none, a
 /// proxy's one, a peer's two.
 pub const HOPS_TO_OWNER: u8 = 2;
+/// Hops of a proxy's request.
+const HOPS_FROM_PROXY: u8 = 1;
 /// Hops of a request that wants only what the node has or is fetching already.
 pub const HOPS_LOCAL_ONLY: u8 = 3;
 /// How long a client that has a next host to try is kept waiting for what is not here. containerd waits without end.
@@ -32,6 +34,14 @@ impl Asked {
         }
     }
 
+    /// A question of this node's own that it is to put to the source itself.
+    pub fn by_this_node_of_the_source() -> Self {
+        Self {
+            hops: HOPS_TO_OWNER,
+            ..Self::by_this_node()
+        }
+    }
+
     /// Whether the owner may be asked. Otherwise this node is to go to the source, so that no request travels in circles.
     pub fn may_ask_owner(&self) -> bool {
         self.hops < HOPS_TO_OWNER
@@ -50,6 +60,14 @@ impl Asked {
 }
 
 impl Asked {
+    /// The same question, of somebody who is no cache node: it has travelled from a proxy at most.
+    pub fn from_outside(self) -> Self {
+        Self {
+            hops: self.hops.min(HOPS_FROM_PROXY),
+            ..self
+        }
+    }
+
     /// Reads how a request came. Only a part of the tier is believed what it says of hops: one whose certificate was
     /// checked, or anyone where `trusts_plain` says that the tier has no certificates.
     pub fn of(context: &RequestContext, trusts_plain: bool) -> Self {
@@ -73,6 +91,8 @@ mod tests {
             hop,
             cache_index: None,
             client,
+            certificate: None,
+            node: None,
         }
     }
 

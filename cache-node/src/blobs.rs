@@ -287,6 +287,26 @@ impl Blobs {
         }
     }
 
+    /// Which of these blobs lie on this node's disk, looked at now. Nothing if the disk does not answer.
+    pub async fn held(&self, digests: &[Digest]) -> Option<Vec<bool>> {
+        let mut held = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let found = self.parts.store.find(digest).await.ok()?;
+            held.push(match found {
+                Some(stat) => match self.parts.store.open(&stat.key).await {
+                    Ok(_) => true,
+                    Err(ReadError::NotFound(_) | ReadError::Corrupt { .. }) => false,
+                    Err(error) => {
+                        tracing::warn!(blob = %stat.key, error = one_line(&error), "a blob on this disk cannot be read");
+                        return None;
+                    }
+                },
+                None => false,
+            });
+        }
+        Some(held)
+    }
+
     /// Whether a blob is on its way through another repository, which says nothing of this one.
     fn is_fetched_for_another(&self, repository: &Repository, digest: &Digest) -> bool {
         self.in_flight(digest)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oci::{Digest, Repository};
 use proto::v1::peer_client::PeerClient;
-use proto::v1::{KeepRequest, WantedBlob};
+use proto::v1::{HeldRequest, KeepRequest, WantedBlob};
 use tonic::Request;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
@@ -78,11 +78,7 @@ impl Control {
         repository: &Repository,
         blobs: &[(Digest, Option<u64>)],
     ) -> Result<(), ControlError> {
-        let mut client = self
-            .peers
-            .get(&ordinal)
-            .cloned()
-            .ok_or(ControlError::UnknownPeer(ordinal))?;
+        let mut client = self.peer(ordinal)?;
         let wanted = |(digest, size_bytes): &(Digest, Option<u64>)| WantedBlob {
             digest: digest.to_string(),
             size_bytes: *size_bytes,
@@ -92,12 +88,36 @@ impl Control {
             name: repository.name.to_string(),
             blobs: blobs.iter().map(wanted).collect(),
         };
-        match client.keep(Request::new(request)).await {
-            Ok(_) => Ok(()),
-            Err(status) => Err(ControlError::Refused {
-                ordinal,
-                source: Box::new(status),
-            }),
+        let kept = client.keep(Request::new(request)).await;
+        kept.map(|_| ()).map_err(|status| refused(ordinal, status))
+    }
+
+    /// Asks a node which blobs it holds; the answers are in the order of the digests.
+    ///
+    /// # Errors
+    /// [`ControlError`] by what went wrong.
+    pub async fn held(&self, ordinal: Ordinal, digests: &[Digest]) -> Result<Vec<bool>, ControlError> {
+        let mut client = self.peer(ordinal)?;
+        let request = HeldRequest {
+            digests: digests.iter().map(Digest::to_string).collect(),
+        };
+        let answer = client.held(Request::new(request)).await;
+        let held = answer.map_err(|status| refused(ordinal, status))?.into_inner().held;
+        if held.len() != digests.len() {
+            return Err(refused(ordinal, tonic::Status::internal("as many answers as digests")));
         }
+        Ok(held)
+    }
+
+    fn peer(&self, ordinal: Ordinal) -> Result<PeerClient<Channel>, ControlError> {
+        let known = self.peers.get(&ordinal).cloned();
+        known.ok_or(ControlError::UnknownPeer(ordinal))
+    }
+}
+
+fn refused(ordinal: Ordinal, status: tonic::Status) -> ControlError {
+    ControlError::Refused {
+        ordinal,
+        source: Box::new(status),
     }
 }

@@ -3,6 +3,7 @@
 //! [`start`] puts it together. The domain is in [`tags`], [`manifests`], [`blobs`], [`fill`] and [`completion`]; what
 //! they decide purely is in [`freshness`], [`whole`] and [`source_health`].
 
+pub mod access;
 mod api;
 pub mod asked;
 pub mod blob_store;
@@ -12,6 +13,8 @@ pub mod completion;
 pub mod config;
 pub mod control;
 pub mod copies;
+pub mod desired;
+mod feature_level;
 pub mod fill;
 mod filled;
 pub mod freshness;

@@ -16,6 +16,8 @@ use daemon::telemetry::Metrics;
 use distribution::{Limits, Server};
 use raft::{Abort, DataDir, Dependencies, MetaHandle, System};
 
+use crate::access::authorization::ProxyRoutes;
+use crate::api::ControlParts;
 use crate::blob_store::StoreError;
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -84,6 +86,7 @@ pub enum StartError {
 struct Member {
     blobs: Arc<OnceLock<Arc<Blobs>>>,
     reports: Arc<OnceLock<Arc<Reports>>>,
+    control: Arc<OnceLock<Arc<ControlParts>>>,
 }
 
 /// Starts a node on its data and ports. Returns once the ports are open; becoming a member of the cluster goes on in
@@ -183,14 +186,17 @@ impl Starting {
         let disk = Disk::open(&self.config, &base).await?;
         let Domain {
             blobs,
+            control,
+            routes,
             registry,
             reports,
         } = Domain::start(&self.config, &base, disk);
         start_gauges(Arc::clone(&reports), self.shutdown.tasks(Phase::Work));
-        self.serve(registry, registry_listener, client_listener);
+        self.serve(registry, routes, registry_listener, client_listener);
         // Each is set here and nowhere else.
         self.member.blobs.set(blobs).ok();
         self.member.reports.set(reports).ok();
+        self.member.control.set(control).ok();
         base.settle().await;
         self.gate.open();
         tracing::info!(node = self.config.node_name, "serving");
@@ -200,11 +206,14 @@ impl Starting {
     fn serve(
         &self,
         registry: Arc<Registry>,
+        routes: Arc<ProxyRoutes>,
         registry_listener: tokio::net::TcpListener,
         client_listener: Option<tokio::net::TcpListener>,
     ) {
         let tasks = self.shutdown.tasks(Phase::Serve);
-        let mut server = Server::new(Arc::clone(&registry)).limits(Limits::default());
+        let mut server = Server::new(Arc::clone(&registry))
+            .limits(Limits::default())
+            .routes(routes);
         if let Some(tls) = &self.tls {
             server = server.tls(tls.registry_server());
         }

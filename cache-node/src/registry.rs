@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use daemon::runtime::one_line;
 use distribution::{
     BlobAnswer, BlobQuery, ManifestAnswer, ManifestQuery, Notes, ReferrersAnswer, ReferrersQuery, RegistryError,
     RequestContext, TagList, TagsQuery,
 };
+use meta::view;
 use oci::{ManifestReference, RawManifest, Repository, RepositoryName, SourceHost};
+use raft::MetaHandle;
 use tokio::time::timeout;
 
+use crate::access::gate::{Gate, Reader};
 use crate::asked::{Asked, NEXT_HOST_PATIENCE};
 use crate::blobs::Blobs;
 use crate::copies::RESERVED_HOST;
@@ -21,53 +25,74 @@ use crate::tags::Tags;
 
 /// The registry of one cache node.
 pub struct Registry {
-    known_hosts: BTreeSet<SourceHost>,
-    trusts_plain: bool,
-    manifests: Arc<Manifests>,
-    tags: Tags,
-    blobs: Arc<Blobs>,
-    listings: Listings,
+    parts: RegistryParts,
     answers: Answers,
 }
 
+/// What [`Registry`] answers from.
+pub struct RegistryParts {
+    /// The replicated state.
+    pub ledger: MetaHandle,
+    /// The configured hosts whose port a path may carry as `host-port`; others are known by the state.
+    pub configured_hosts: BTreeSet<SourceHost>,
+    /// The tier has no certificates, so that plain connections may be its own.
+    pub trusts_plain: bool,
+    /// Lets through who may read private repositories.
+    pub gate: Gate,
+    /// Manifests by digest.
+    pub manifests: Arc<Manifests>,
+    /// Tags.
+    pub tags: Arc<Tags>,
+    /// Blobs.
+    pub blobs: Arc<Blobs>,
+    /// Lists of tags and referrers.
+    pub listings: Listings,
+}
+
 impl Registry {
-    /// Answers from the given parts. `known_hosts` are the hosts whose port a path may carry as `host-port`;
-    /// `trusts_plain` says that the tier has no certificates, so that plain connections may be its own.
-    pub fn new(
-        known_hosts: BTreeSet<SourceHost>,
-        trusts_plain: bool,
-        manifests: Arc<Manifests>,
-        tags: Tags,
-        blobs: Arc<Blobs>,
-        listings: Listings,
-    ) -> Self {
-        Self {
-            known_hosts,
-            trusts_plain,
-            manifests,
-            tags,
-            blobs,
-            listings,
-            answers: Answers::new(),
-        }
+    /// Answers from the given parts.
+    pub fn new(parts: RegistryParts) -> Self {
+        let answers = Answers::new();
+        Self { parts, answers }
     }
 
-    fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, PullError> {
-        let repository = Repository::from_path(name, context.ns.as_ref(), |host| self.known_hosts.contains(host))
+    /// The repository a request names, if whoever asks may read it.
+    async fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, PullError> {
+        let repository = Repository::from_path(name, context.ns.as_ref(), |host| self.is_known_host(host))
             .map_err(PullError::Name)?;
         // What nodes copy for each other is accounted there; a client must not read through it what it may not have.
-        if repository.host.as_str() == RESERVED_HOST && Asked::of(context, self.trusts_plain).must_be_proven() {
+        if repository.host.as_str() == RESERVED_HOST && self.asked(context).must_be_proven() {
             return Err(PullError::NotFound);
         }
+        self.parts.gate.pass(&Reader::of(context), &repository).await?;
         Ok(repository)
     }
 
+    fn is_known_host(&self, host: &SourceHost) -> bool {
+        let known = || view::is_known_host(&self.parts.ledger.local(), host);
+        self.parts.configured_hosts.contains(host)
+            || known().unwrap_or_else(|error| {
+                tracing::error!(error = one_line(&error), "the state cannot be read");
+                false
+            })
+    }
+
+    fn asked(&self, context: &RequestContext) -> Asked {
+        let gate = &self.parts.gate;
+        let asked = Asked::of(context, self.parts.trusts_plain);
+        match gate.is_enforced() && Reader::of(context) != Reader::CacheNode {
+            // Who says that it comes from a cache node gets what needs no proof.
+            true => asked.from_outside(),
+            false => asked,
+        }
+    }
+
     async fn find_manifest(&self, query: &ManifestQuery) -> Result<ManifestAnswer, PullError> {
-        let repository = self.repository(&query.name, &query.context)?;
-        let asked = Asked::of(&query.context, self.trusts_plain);
+        let repository = self.repository(&query.name, &query.context).await?;
+        let asked = self.asked(&query.context);
         match &query.reference {
             ManifestReference::Digest(digest) => {
-                let found = self.manifests.by_digest(&repository, digest, asked).await?;
+                let found = self.parts.manifests.by_digest(&repository, digest, asked).await?;
                 Ok(manifest_answer(
                     &found.raw,
                     Notes::from_source(found.source),
@@ -75,7 +100,7 @@ impl Registry {
                 ))
             }
             ManifestReference::Tag(tag) => {
-                let answer = self.tags.by_tag(&repository, tag, asked).await?;
+                let answer = self.parts.tags.by_tag(&repository, tag, asked).await?;
                 let notes = Notes {
                     cache_index: answer.cache_index,
                     warning: answer.warning,
@@ -110,7 +135,7 @@ async fn within_patience<T>(asked: Asked, answer: impl Future<Output = Result<T,
 
 impl distribution::Registry for Registry {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
-        let asked = Asked::of(&query.context, self.trusts_plain);
+        let asked = self.asked(&query.context);
         let answer = within_patience(asked, self.find_manifest(&query)).await;
         let answer = answer.map_err(|error| error.answer(Wanted::Manifest));
         self.answers.manifest(answer.as_ref().map(|found| &found.notes));
@@ -118,13 +143,13 @@ impl distribution::Registry for Registry {
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
-        let asked = Asked::of(&query.context, self.trusts_plain);
+        let asked = self.asked(&query.context);
         let answer = async {
-            let repository = self.repository(&query.name, &query.context)?;
+            let repository = self.repository(&query.name, &query.context).await?;
             if query.head {
-                self.blobs.stat(&repository, &query.digest, asked).await
+                self.parts.blobs.stat(&repository, &query.digest, asked).await
             } else {
-                self.blobs.answer(&repository, &query.digest, asked).await
+                self.parts.blobs.answer(&repository, &query.digest, asked).await
             }
         };
         let answer = within_patience(asked, answer).await;
@@ -134,10 +159,13 @@ impl distribution::Registry for Registry {
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {
-        let asked = Asked::of(&query.context, self.trusts_plain);
+        let asked = self.asked(&query.context);
         let answer = async {
-            let repository = self.repository(&query.name, &query.context)?;
-            self.listings.tags(&repository, query.limit, query.last.as_ref()).await
+            let repository = self.repository(&query.name, &query.context).await?;
+            self.parts
+                .listings
+                .tags(&repository, query.limit, query.last.as_ref())
+                .await
         };
         within_patience(asked, answer)
             .await
@@ -145,10 +173,11 @@ impl distribution::Registry for Registry {
     }
 
     async fn referrers(&self, query: ReferrersQuery) -> Result<ReferrersAnswer, RegistryError> {
-        let asked = Asked::of(&query.context, self.trusts_plain);
+        let asked = self.asked(&query.context);
         let answer = async {
-            let repository = self.repository(&query.name, &query.context)?;
-            self.listings
+            let repository = self.repository(&query.name, &query.context).await?;
+            self.parts
+                .listings
                 .referrers(&repository, &query.digest, query.artifact_type.as_deref())
                 .await
         };

@@ -123,6 +123,26 @@ impl Tags {
         }
     }
 
+    /// Asks the source what a tag is now, whatever the policy, and takes in what it says.
+    ///
+    /// # Errors
+    /// [`PullError`] if the source has no answer; a cached tag is then noted as stale.
+    pub async fn refresh(&self, repository: &Repository, tag: &Tag) -> Result<(), PullError> {
+        let known = self.known(repository, tag)?;
+        let deadline = Instant::now() + UNCACHED_PATIENCE;
+        let asked = Asked::by_this_node_of_the_source();
+        // Every answer is recorded, as for tags that are seldom asked for.
+        let policy = Freshness::After(Duration::ZERO);
+        let checked = self
+            .check(repository, tag, known.as_ref(), policy, asked, deadline)
+            .await;
+        let is_new = known.is_some_and(|known| known.record.stale_since_ms.is_none());
+        if checked.is_err() && is_new {
+            self.record_check(repository, tag, TagCheck::Failed);
+        }
+        checked.map(|_| ())
+    }
+
     /// A node that hears of a leader and is far behind it would answer with tags that moved long ago.
     fn refuse_if_behind(&self) -> Result<(), PullError> {
         let status = self.parts.ledger.status();

@@ -2,116 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error is to stop there")]
 
-use std::net::TcpListener;
+mod support;
+
 use std::time::Duration;
 
-use cache_node::{Config, start};
-use daemon::readiness::Readiness;
-use daemon::shutdown::Shutdown;
-use daemon::telemetry::Metrics;
 use http::{Method, StatusCode};
+use support::{Node, SOON};
 use testkit::{FakeRegistry, Fault, Image, On, Pull, Stage, eventually, image};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-const SOON: Duration = Duration::from_secs(20);
 const STALE: &str = "110";
-
-struct Node {
-    url: String,
-    admin: String,
-    shutdown: Shutdown,
-    _data: tempfile::TempDir,
-}
-
-impl Node {
-    async fn start(source: &FakeRegistry, settings: &str) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let ports: Vec<TcpListener> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |n: usize| ports[n].local_addr().unwrap().to_string();
-        let (client, registry, grpc, admin) = (port(0), port(1), port(2), port(3));
-        let text = format!(
-            r#"
-            ordinal = 0
-            data_dir = "{data}"
-            copies = 1
-            allow_genesis = true
-            listen = {{ client = "{client}", registry = "{registry}", grpc = "{grpc}", admin = "{admin}" }}
-            peers = [{{ ordinal = 0, grpc = "http://{grpc}", registry = "http://{registry}" }}]
-            upstream.hosts."source.example" = {{ url = "{url}" }}
-            {settings}
-            "#,
-            data = data.path().display(),
-            url = source.url(),
-        );
-        drop(ports);
-        let file = data.path().join("node.toml");
-        std::fs::write(&file, text).unwrap();
-        let shutdown = Shutdown::new();
-        let readiness = Readiness::new(&shutdown);
-        let config = Config::load(&file).unwrap();
-        start(config, Metrics::install().unwrap(), &shutdown, &readiness)
-            .await
-            .unwrap();
-        tokio::time::timeout(SOON, readiness.ready())
-            .await
-            .expect("the node is ready soon");
-        Self {
-            url: format!("http://{client}"),
-            admin,
-            shutdown,
-            _data: data,
-        }
-    }
-
-    fn pull(&self, image: &Image, reference: impl ToString) -> Pull {
-        Pull::new(&self.url, &format!("source.example/{}", image.repository()), reference).within(SOON)
-    }
-
-    async fn cache(&self, image: &Image) {
-        self.pull(image, image.tag())
-            .run()
-            .await
-            .expect("a pull from a source that is well");
-        let name = format!("source.example/{}:{}", image.repository(), image.tag());
-        eventually(SOON, "the image is complete", || async {
-            let images: serde_json::Value = self.report("/images").await;
-            let listed = images["images"].as_array()?.iter();
-            let named = |entry: &serde_json::Value| {
-                format!(
-                    "{}:{}",
-                    entry["repository"].as_str().unwrap(),
-                    entry["tag"].as_str().unwrap()
-                ) == name
-            };
-            let mut found = listed.filter(|entry| named(entry));
-            found
-                .any(|entry| entry["complete"] == true && entry["digest"] == image.root().as_str())
-                .then_some(())
-        })
-        .await;
-    }
-
-    async fn report(&self, path: &str) -> serde_json::Value {
-        serde_json::from_str(&self.admin(path).await).unwrap()
-    }
-
-    async fn admin(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.shutdown.abort();
-    }
-}
 
 fn hello(tag: &str, seed: u64) -> Image {
     image("team/hello")

@@ -13,6 +13,14 @@ use upstream::{NodeClient, RegistryClient};
 
 use super::StartError;
 use super::tls::{self, NodeTls};
+use crate::access;
+use crate::access::admission::Admissions;
+use crate::access::authorization::ProxyRoutes;
+use crate::access::gate::Gate;
+use crate::access::granting::Granting;
+use crate::access::keys::KeyRing;
+use crate::access::vault::Vault;
+use crate::api::ControlParts;
 use crate::blob_store::BlobStore;
 use crate::blob_store::local::{LocalBlobStore, LocalOptions};
 use crate::blobs::{BlobParts, Blobs};
@@ -20,6 +28,10 @@ use crate::completion::{Completion, CompletionParts};
 use crate::config::Config;
 use crate::control::Control;
 use crate::copies::{self, CopyParts, Inventory};
+use crate::desired::board::Board;
+use crate::desired::filler::{Filler, FillerParts};
+use crate::desired::observer::{self, ObserverParts};
+use crate::feature_level;
 use crate::fill::{FillLimits, Fills, GenerationSource};
 use crate::filled::StoredBlobs;
 use crate::generations::Generations;
@@ -29,7 +41,7 @@ use crate::manifests::{ManifestParts, Manifests};
 use crate::peers::Peers;
 use crate::provenance::Provenance;
 use crate::recorder::Recorder;
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryParts};
 use crate::reports::{ReportParts, Reports};
 use crate::sources::Sources;
 use crate::tags::{TagParts, Tags};
@@ -40,6 +52,7 @@ const PAGE: usize = 10_000;
 
 /// What the domain stands on: the state, the other nodes, the sources.
 pub(super) struct Base {
+    keys: Arc<KeyRing>,
     ledger: MetaHandle,
     tier: Arc<Tier>,
     peers: Peers,
@@ -59,6 +72,8 @@ pub(super) struct Disk {
 
 /// What is asked from outside.
 pub(super) struct Domain {
+    pub(super) control: Arc<ControlParts>,
+    pub(super) routes: Arc<ProxyRoutes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) registry: Arc<Registry>,
     pub(super) reports: Arc<Reports>,
@@ -76,11 +91,17 @@ impl Base {
         start_pings(&tier, &nodes, &tasks);
         layout::start(ledger.clone(), config.peers.clone(), &tasks);
         let control = Control::new(&tier, tls.map(NodeTls::tonic_client).as_ref())?;
+        feature_level::start(ledger.clone(), &tasks);
+        let keys = Arc::new(KeyRing::new(config.access.keys_dir.clone()));
+        access::start_rewrap(ledger.clone(), Arc::clone(&keys), &tasks);
+        let recorder = Recorder::start(ledger.clone(), &tasks);
+        let vault = Vault::new(ledger.clone(), Arc::clone(&keys), recorder.clone());
         let client = RegistryClient::new(config.upstream.clone()).map_err(StartError::Upstream)?;
+        let client = client.with_granted(Arc::new(vault));
         let sources = Arc::new(Sources::new(client, &tasks));
         let peers = Peers::new(nodes, Arc::clone(&tier));
-        let recorder = Recorder::start(ledger.clone(), &tasks);
         Ok(Self {
+            keys,
             ledger,
             tier,
             peers,
@@ -178,9 +199,37 @@ impl Domain {
             sources: Arc::clone(&base.sources),
             inventory,
         }));
+        let gate = Gate::new(base.ledger.clone(), config.access.enforce);
         let completion = start_completion(base, &blobs);
-        let registry = Arc::new(registry(config, base, &blobs, completion));
+        let manifests = manifests(base, &blobs, &completion);
+        let tags = Arc::new(tags(config, base, &manifests, &completion));
+        let board = start_desired(base, &blobs, &manifests, &tags, completion);
+        let control = Arc::new(ControlParts {
+            ledger: base.ledger.clone(),
+            board,
+            tags: Arc::clone(&tags),
+            admissions: Admissions::new(
+                base.ledger.clone(),
+                Arc::clone(&base.sources),
+                base.recorder.clone(),
+                &base.tasks,
+            ),
+            granting: Granting::new(base.ledger.clone(), Arc::clone(&base.keys), &base.sources),
+        });
+        let routes = ProxyRoutes::new(base.ledger.clone(), gate.clone(), &base.sources, known_hosts(config));
+        let registry = Arc::new(Registry::new(RegistryParts {
+            ledger: base.ledger.clone(),
+            configured_hosts: known_hosts(config),
+            trusts_plain: config.tls.is_none(),
+            gate,
+            manifests,
+            tags,
+            blobs: Arc::clone(&blobs),
+            listings: Listings::new(base.ledger.clone(), Arc::clone(&base.sources)),
+        }));
         Self {
+            control,
+            routes: Arc::new(routes),
             blobs,
             registry,
             reports,
@@ -217,34 +266,58 @@ fn start_completion(base: &Base, blobs: &Arc<Blobs>) -> Completion {
     completion
 }
 
-fn registry(config: &Config, base: &Base, blobs: &Arc<Blobs>, completion: Completion) -> Registry {
-    let manifests = Arc::new(Manifests::new(ManifestParts {
+fn manifests(base: &Base, blobs: &Arc<Blobs>, completion: &Completion) -> Arc<Manifests> {
+    Arc::new(Manifests::new(ManifestParts {
         ledger: base.ledger.clone(),
         peers: base.peers.clone(),
         sources: Arc::clone(&base.sources),
         blobs: Arc::clone(blobs),
         recorder: base.recorder.clone(),
         completion: completion.clone(),
-    }));
-    let tags = Tags::new(TagParts {
+    }))
+}
+
+fn tags(config: &Config, base: &Base, manifests: &Arc<Manifests>, completion: &Completion) -> Tags {
+    Tags::new(TagParts {
         ledger: base.ledger.clone(),
         peers: base.peers.clone(),
         sources: Arc::clone(&base.sources),
-        manifests: Arc::clone(&manifests),
+        manifests: Arc::clone(manifests),
         policies: config.freshness.clone(),
         recorder: base.recorder.clone(),
+        completion: completion.clone(),
+        tasks: base.tasks.clone(),
+    })
+}
+
+/// Starts seeing to desired images; what becomes of them is on the board.
+fn start_desired(
+    base: &Base,
+    blobs: &Arc<Blobs>,
+    manifests: &Arc<Manifests>,
+    tags: &Arc<Tags>,
+    completion: Completion,
+) -> Arc<Board> {
+    let board = Arc::new(Board::new(base.ledger.member().node.get(), base.ledger.boot_count()));
+    let filler = Filler::new(FillerParts {
+        tags: Arc::clone(tags),
+        manifests: Arc::clone(manifests),
         completion,
+        sources: Arc::clone(&base.sources),
+        recorder: base.recorder.clone(),
         tasks: base.tasks.clone(),
     });
-    let listings = Listings::new(base.ledger.clone(), Arc::clone(&base.sources));
-    Registry::new(
-        known_hosts(config),
-        config.tls.is_none(),
-        manifests,
-        tags,
-        Arc::clone(blobs),
-        listings,
-    )
+    let parts = ObserverParts {
+        ledger: base.ledger.clone(),
+        tier: Arc::clone(&base.tier),
+        blobs: Arc::clone(blobs),
+        control: base.control.clone(),
+        recorder: base.recorder.clone(),
+        filler,
+        board: Arc::clone(&board),
+    };
+    observer::start(parts, &base.tasks);
+    board
 }
 
 /// The hosts whose port a request path may carry as `host-port`.

@@ -7,8 +7,9 @@ use daemon::readiness::Readiness;
 use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use daemon::telemetry::Metrics;
-use distribution::Server;
+use distribution::{Routes, Server};
 use meta::Addresses;
+use proto::v1::control_server::ControlServer;
 use proto::v1::peer_server::PeerServer;
 use raft::RaftService;
 use tokio::net::TcpListener;
@@ -16,12 +17,15 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::tls::NodeTls;
 use super::{Member, StartError};
-use crate::api::PeerApi;
+use crate::api::{ControlApi, PeerApi};
 use crate::config::{Config, Listen};
 use crate::registry::Registry;
 
 /// What a part answers while the node is not a member yet.
 const NOT_YET: &str = "this node is not a member of a cluster yet";
+
+/// Largest message of the controller: a whole list of desired images comes in parts.
+const CONTROL_MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The open ports.
 pub(super) struct Listeners {
@@ -99,7 +103,12 @@ pub(super) fn start_grpc(
             }
         };
     }
-    let router = server.add_service(raft.into_server()).add_service(peer);
+    let control = ControlServer::new(ControlApi::new(std::sync::Arc::clone(&member.control), tls.is_some()));
+    let control = control.max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+    let router = server
+        .add_service(raft.into_server())
+        .add_service(peer)
+        .add_service(control);
     let stop = tasks.stop_token();
     tasks.spawn_critical("grpc", async move {
         let stopped = stop.cancelled_owned();
@@ -113,7 +122,12 @@ pub(super) fn start_grpc(
 }
 
 /// Serves the distribution protocol.
-pub(super) fn start_registry(name: &'static str, server: Server<Registry>, listener: TcpListener, tasks: &TaskSet) {
+pub(super) fn start_registry<H: Routes>(
+    name: &'static str,
+    server: Server<Registry, H>,
+    listener: TcpListener,
+    tasks: &TaskSet,
+) {
     tasks.spawn_critical(name, server.run(listener, tasks.stop_token()));
 }
 
