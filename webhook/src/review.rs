@@ -185,6 +185,7 @@ pub(crate) fn answer(uid: &str, patch: &Patch) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -254,5 +255,45 @@ mod tests {
             "response": {"uid": "u", "allowed": true},
         });
         assert_eq!(empty, expected);
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|value| json!(value)),
+            "[a-z:/@.]{0,9}".prop_map(|value| json!(value)),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let key = prop::sample::select(vec![
+                "name",
+                "image",
+                "reference",
+                "containers",
+                "annotations",
+                "labels",
+            ]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(|list| json!(list)),
+                prop::collection::btree_map(key, inner, 0..3).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_a_pod_the_review_is_answered(metadata in any_json(), spec in any_json(), list in any_json()) {
+            let mut spec = spec;
+            if let Some(spec) = spec.as_object_mut() {
+                spec.insert("containers".into(), list);
+            }
+            let pod = json!({"metadata": metadata, "spec": spec});
+            let read = review(|review| review["request"]["object"] = pod).unwrap();
+            prop_assert_eq!(read.uid, "u-1");
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Review::parse(&bytes).is_err());
+        }
     }
 }
