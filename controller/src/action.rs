@@ -5,7 +5,7 @@ use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
 use crate::crd::{CachedImageStatus, Repository, RepositoryStatus};
 use crate::grant::GrantKey;
-use crate::pod::PodKey;
+use crate::pod::{PodImage, PodKey};
 
 /// One thing to do. Doing it twice is doing it once.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,6 @@ pub(crate) enum Action {
     /// Has the image checked at its source, then takes the annotation off that asked for it.
     ForceUpdate {
         name: String,
-        version: String,
         image: String,
     },
     /// Tells the tier which images to keep.
@@ -111,6 +110,17 @@ pub(crate) struct RestoredImage {
     pub(crate) place: Place,
     pub(crate) container: String,
     pub(crate) image: String,
+}
+
+impl RestoredImage {
+    /// Kubernetes takes new images for containers and init containers alone in a pod that lives.
+    pub(crate) fn of(image: &PodImage) -> Option<Self> {
+        matches!(image.place, Place::Container | Place::InitContainer).then(|| Self {
+            place: image.place,
+            container: image.name.clone(),
+            image: image.original.clone(),
+        })
+    }
 }
 
 /// A pull secret by name.

@@ -17,6 +17,8 @@ use crate::metrics;
 use crate::plan;
 use crate::tier::{Tier, TierError};
 
+pub(crate) use pods::restoring_patch;
+
 /// What came of an action.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -102,9 +104,9 @@ impl Executor {
                 version,
                 notice,
             } => self.delete_image(&name, &uid, &version, &notice).await,
-            Action::ForceUpdate { name, version, image } => {
+            Action::ForceUpdate { name, image } => {
                 self.tier.refresh(vec![image]).await?;
-                self.take_off_force_update(&name, &version).await
+                self.take_off_force_update(&name).await
             }
             Action::Desire(request) => {
                 self.tier.change_desired(plan::parts(request.clone())).await?;

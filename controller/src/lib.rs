@@ -1,6 +1,7 @@
 //! The controller: keeps certificates, CachedImages and Repositories, and tells the tier what the cluster uses.
 
 mod action;
+mod cleanup;
 mod config;
 pub mod crd;
 mod credentials;
@@ -21,6 +22,7 @@ mod tier;
 mod usage;
 mod watches;
 
+pub use cleanup::{CleanupError, Leftovers, clean_up};
 pub use config::{Architectures, Certificates, Config, ConfigError, Install, NodeAddress};
 pub use run::start;
 

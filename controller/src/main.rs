@@ -8,7 +8,7 @@ use controller::{Config, crd};
 use daemon::admin::Admin;
 use daemon::readiness::Readiness;
 use daemon::runtime::Failure;
-use daemon::shutdown::{Ended, GRACE_DEFAULT, Phase, Shutdown};
+use daemon::shutdown::{Cause, Ended, GRACE_DEFAULT, Phase, Shutdown};
 use daemon::telemetry::{self, Metrics};
 use tokio::net::TcpListener;
 
@@ -37,12 +37,19 @@ enum Command {
         #[arg(long)]
         rules: bool,
     },
+    /// Before an uninstall: delete the webhook's configuration, give waiting pods their images back, list the others
+    Cleanup {
+        /// Configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.command, arguments.config) {
         (Some(Command::Crds { rules }), _) => print_definitions(rules),
+        (Some(Command::Cleanup { config }), _) => daemon::runtime::run_on(THREADS_MAX, clean_up(config)),
         (None, Some(config)) => daemon::runtime::run_on(THREADS_MAX, run(config, arguments.pod)),
         (None, None) => unreachable!("clap requires --config without a subcommand"),
     }
@@ -74,6 +81,24 @@ async fn run(path: PathBuf, pod: String) -> Result<Ended, Failure> {
     let client = kube::Client::try_default().await.map_err(Failure::failed)?;
     controller::start(config, client, &identity(&pod), &shutdown);
     Ok(shutdown.run(GRACE_DEFAULT).await)
+}
+
+async fn clean_up(path: PathBuf) -> Result<Ended, Failure> {
+    telemetry::init().map_err(Failure::bad_start)?;
+    let config = Config::load(&path).map_err(Failure::bad_start)?;
+    let client = kube::Client::try_default().await.map_err(Failure::failed)?;
+    let leftovers = controller::clean_up(&client, &config).await.map_err(Failure::failed)?;
+    for pod in &leftovers.restored {
+        println!("pod {pod}: original images put back");
+    }
+    for pod in &leftovers.running {
+        println!("pod {pod}: runs from images named through the proxy; delete it to have it made anew");
+    }
+    let cause = Cause::Requested("cleaned up");
+    Ok(Ended {
+        cause,
+        still_running: Vec::new(),
+    })
 }
 
 /// A restarted container is another participant: what it held before it died is not its own.

@@ -15,3 +15,4 @@ mod secrets;
 mod webhook;
 
 pub use keeper::{Identity, Keeper, KeeperError};
+pub(crate) use part::secret_names;

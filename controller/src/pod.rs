@@ -168,15 +168,21 @@ fn images(pod: &Pod) -> Vec<PodImage> {
     images
 }
 
+/// A pod of which no container has begun says nothing about them yet.
+fn nothing_began(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase.is_none_or(|phase| phase == "Pending")
+}
+
 fn container(pod: &Pod, place: Place, container: &Container, statuses: &[ContainerStatus]) -> Option<PodImage> {
     let status = statuses.iter().find(|status| status.name == container.name);
     let state = status.and_then(|status| status.state.as_ref());
-    let never_ran = status.is_some_and(|status| status.image_id.is_empty());
     let image = image(pod, place, &container.name, container.image.as_deref()?);
-    Some(PodImage {
-        waiting: waiting(state, never_ran),
-        ..image
-    })
+    let waiting = match status {
+        None if nothing_began(pod) => Waiting::Creating,
+        status => waiting(state, status.is_some_and(|status| status.image_id.is_empty())),
+    };
+    Some(PodImage { waiting, ..image })
 }
 
 fn waiting(state: Option<&ContainerState>, never_ran: bool) -> Waiting {

@@ -106,9 +106,10 @@ impl Reconciler {
         let instant = Instant::now();
         self.failing.retain(|_, failing| failing.until + BACKOFF_MAX > instant);
         let waits = |key: &ActionKey| self.failing.get(key).is_some_and(|failing| failing.until > instant);
+        let mut planned = self.under_way.clone();
         let due = actions.into_iter().filter(|action| {
             let key = action.key();
-            !self.under_way.contains(&key) && !waits(&key)
+            !waits(&key) && planned.insert(key)
         });
         self.queue = due.collect();
     }

@@ -95,8 +95,8 @@ impl Executor {
         }
     }
 
-    pub(super) async fn take_off_force_update(&self, name: &str, version: &str) -> Result<Outcome, ActionError> {
-        let patch = json!({"metadata": {"resourceVersion": version, "annotations": {ANNOTATION_FORCE_UPDATE: null}}});
+    pub(super) async fn take_off_force_update(&self, name: &str) -> Result<Outcome, ActionError> {
+        let patch = json!({"metadata": {"annotations": {ANNOTATION_FORCE_UPDATE: null}}});
         let changed = self
             .all::<CachedImage>()
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))

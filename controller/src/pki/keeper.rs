@@ -26,8 +26,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Every Secret has held what it should for this long before an authority changes: longer than any part takes to see
 /// a changed Secret, whatever happened to this program in between.
 const SETTLED: Duration = Duration::from_secs(60 * 60);
-/// Name of the first key that seals credentials.
-const FIRST_KEY: &str = "k1";
 const KEY_BYTES: usize = 32;
 
 /// Why certificates are not in order.
@@ -195,7 +193,9 @@ impl Keeper {
         let mut key = [0; KEY_BYTES];
         let filled = SystemRandom::new().fill(&mut key);
         filled.map_err(|_unspecified| KeeperError::Random(name.clone()))?;
-        let data = vec![("active", FIRST_KEY.to_owned()), (FIRST_KEY, STANDARD.encode(key))];
+        // Named by the moment, so that what an earlier install sealed is never tried with it.
+        let id = format!("k{}", Timestamp::now().as_second());
+        let data = vec![("active", id.clone()), (id.as_str(), STANDARD.encode(key))];
         slot.write_opaque(data)
             .await
             .map_err(|source| api_error(&name, source))?;

@@ -37,6 +37,14 @@ pub(crate) fn parts(install: &Install) -> Vec<Part> {
     ]
 }
 
+/// Namespaces and names of all Secrets that can be made anew. The key that seals credentials is none of them: it goes
+/// with the volumes that hold what it sealed.
+pub(crate) fn secret_names(install: &Install) -> Vec<(String, String)> {
+    let authority = (install.namespace.clone(), install.name("ca"));
+    let parts = parts(install).into_iter().map(|part| (part.namespace, part.secret));
+    std::iter::once(authority).chain(parts).collect()
+}
+
 fn service_names(install: &Install, service: &str) -> Vec<String> {
     let (namespace, domain) = (&install.namespace, &install.cluster_domain);
     vec![

@@ -136,7 +136,6 @@ fn forced(image: &Image, object: &CachedImage) -> Option<Action> {
     let asked = object.annotations().get(ANNOTATION_FORCE_UPDATE)?;
     (asked == "true").then(|| Action::ForceUpdate {
         name: object.name_any(),
-        version: object.resource_version().unwrap_or_default(),
         image: image.to_string(),
     })
 }

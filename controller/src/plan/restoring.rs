@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use proto::pod::Place;
-
 use super::View;
 use crate::action::{Action, Restoration, RestoredImage};
 use crate::grant::{GrantKey, GrantResult};
@@ -46,39 +44,16 @@ fn restoration(view: &View<'_>, key: &PodKey, pod: &PodFacts) -> Option<Restorat
     if pod.finished || pod.node.is_empty() {
         return None;
     }
-    let mut why = None;
-    let candidates = pod
-        .images
-        .iter()
-        .filter(|image| image.rewritten && can_be_changed(image.place));
-    let images: Vec<RestoredImage> = candidates
-        .filter(|image| {
-            let reason = reason(view, key, pod, image);
-            why = why.take().or(reason.clone());
-            reason.is_some()
-        })
-        .map(restored)
-        .collect();
+    let waiting = pod.images.iter().filter(|image| image.rewritten);
+    let found = waiting.filter_map(|image| Some((RestoredImage::of(image)?, reason(view, key, pod, image)?)));
+    let (images, reasons): (Vec<RestoredImage>, Vec<String>) = found.unzip();
     Some(Restoration {
         pod: key.clone(),
         uid: pod.uid.clone(),
         version: pod.version.clone(),
         images,
-        reason: why?,
+        reason: reasons.into_iter().next()?,
     })
-}
-
-/// Kubernetes takes new images for these alone in a pod that lives.
-fn can_be_changed(place: Place) -> bool {
-    matches!(place, Place::Container | Place::InitContainer)
-}
-
-fn restored(image: &PodImage) -> RestoredImage {
-    RestoredImage {
-        place: image.place,
-        container: image.name.clone(),
-        image: image.original.clone(),
-    }
 }
 
 /// Why a container that waits for its image should have the original one.

@@ -62,7 +62,7 @@ fn only_containers_without_their_image_wait_for_it() {
     let facts = facts(json!({
         "metadata": {"name": "p", "namespace": "n"},
         "spec": {"containers": containers},
-        "status": {"containerStatuses": [
+        "status": {"phase": "Running", "containerStatuses": [
             status("a", "", waits("ImagePullBackOff")),
             status("b", "", waits("ContainerCreating")),
             status("c", "sha256:1", waits("CrashLoopBackOff")),
@@ -80,6 +80,16 @@ fn only_containers_without_their_image_wait_for_it() {
             Waiting::No
         ]
     );
+}
+
+#[test]
+fn containers_of_a_pod_that_has_not_begun_wait() {
+    let facts = facts(json!({
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {"containers": [{"name": "a", "image": "localhost:7439/x"}]},
+        "status": {"phase": "Pending"},
+    }));
+    assert_eq!(facts.images[0].waiting, Waiting::Creating);
 }
 
 #[test]

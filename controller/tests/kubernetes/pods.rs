@@ -1,0 +1,208 @@
+//! Pods that cannot pull, pull secrets, leadership and cleanup, against a real API server.
+
+use crate::support::Story;
+use controller::lease::Election;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES};
+use serde_json::{Value, json};
+
+fn rewritten(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "annotations": {"original-image-app": "reg.io:5000/app:1", "original-image-side": "busybox"}},
+        "spec": {"nodeName": "node", "containers": [
+            {"name": "app", "image": "localhost:7439/reg.io-5000/app:1"},
+            {"name": "side", "image": "localhost:7439/busybox"},
+        ]},
+    })
+}
+
+/// `app` waits for its image, `side` runs.
+fn half_begun() -> Value {
+    let status = |name: &str, image_id: &str, state: Value| json!({"name": name, "image": "x", "imageID": image_id, "ready": false, "restartCount": 0, "state": state});
+    json!({"phase": "Pending", "containerStatuses": [
+        status("app", "", json!({"waiting": {"reason": "ImagePullBackOff"}})),
+        status("side", "sha256:1", json!({"running": {}})),
+    ]})
+}
+
+fn images(pod: &Pod) -> Vec<&str> {
+    let containers = pod
+        .spec
+        .as_ref()
+        .map(|spec| spec.containers.as_slice())
+        .unwrap_or_default();
+    containers
+        .iter()
+        .filter_map(|container| container.image.as_deref())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_a_proxy_pulls_its_original_image() {
+    let Some(mut story) = Story::begin("restore").await else {
+        return;
+    };
+    story.node("node").await;
+    story.make_in::<Pod>(rewritten("p")).await;
+    story.pod_status("p", half_begun()).await;
+    story.start("one");
+    let restored = story
+        .until("the image is put back", async || {
+            let pod = story.inside::<Pod>().get("p").await.unwrap();
+            pod.annotations().contains_key(ANNOTATION_RESTORED).then_some(pod)
+        })
+        .await;
+    assert_eq!(
+        images(&restored),
+        ["reg.io:5000/app:1", "localhost:7439/busybox"],
+        "what runs is left alone"
+    );
+    assert_eq!(restored.annotations()[ANNOTATION_REWRITE_IMAGES], "false");
+    assert!(restored.annotations()[ANNOTATION_RESTORED].contains("no proxy is ready on node node"));
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_secret_becomes_a_grant_and_a_place() {
+    let Some(mut story) = Story::begin("grants").await else {
+        return;
+    };
+    story.node("node").await;
+    let config = json!({"auths": {"reg.io:5000": {"username": "user", "password": "canary-password"}}}).to_string();
+    story
+        .make_in::<Secret>(
+            json!({"metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": config}}),
+        )
+        .await;
+    let mut pod = rewritten("p");
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "pull"}, {"name": "missing"}]);
+    story.make_in::<Pod>(pod).await;
+    story.start("one");
+    story
+        .until("the node is told of", async || {
+            story
+                .tier
+                .told(|told| (told.places.get("node")? == &["reg.io:5000/app"]).then_some(()))
+        })
+        .await;
+    let granted = story.tier.told(|told| told.grants.clone());
+    let [request] = granted.as_slice() else {
+        panic!("one grant, for the repository that a secret is for")
+    };
+    assert_eq!(
+        (request.namespace.as_str(), request.reference.as_str()),
+        (story.namespace.as_str(), "reg.io:5000/app:1")
+    );
+    let [credential] = request.credentials.as_slice() else {
+        panic!("one credential")
+    };
+    assert_eq!(
+        (credential.username.as_str(), credential.password.as_str()),
+        ("user", "canary-password")
+    );
+    assert_eq!(credential.origin, format!("{}/pull", story.namespace));
+    story
+        .inside::<Pod>()
+        .delete("p", &kube::api::DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    story
+        .until("the place is taken back", async || {
+            story
+                .tier
+                .told(|told| told.places.get("node")?.is_empty().then_some(()))
+        })
+        .await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_leads_as_soon_as_the_leader_stops() {
+    let Some(mut story) = Story::begin("lease").await else {
+        return;
+    };
+    let first = story.start("first");
+    let holder = async || {
+        let lease = story.inside::<Lease>().get_opt("f-controllers").await.unwrap()?;
+        lease.spec?.holder_identity
+    };
+    story
+        .until("the first leads", async || (holder().await? == "first").then_some(()))
+        .await;
+    let mut second = Election::new(story.client.clone(), &story.namespace, "f-controllers", "second");
+    let waits = tokio::time::timeout(std::time::Duration::from_secs(3), second.win()).await;
+    assert!(waits.is_err(), "while the first lives nobody else leads");
+    first.begin(daemon::shutdown::Cause::Requested("it stops"));
+    first.run(std::time::Duration::from_secs(5)).await;
+    let began = tokio::time::Instant::now();
+    second.win().await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    second.release().await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleanup_leaves_nothing_that_needs_the_install() {
+    let Some(mut story) = Story::begin("cleanup").await else {
+        return;
+    };
+    story.node("node").await;
+    let configuration = json!({"metadata": {"name": "f-mutating-webhook"}, "webhooks": []});
+    story.make::<MutatingWebhookConfiguration>(configuration).await;
+    story.make_in::<Pod>(rewritten("waits")).await;
+    story.pod_status("waits", half_begun()).await;
+    story.make_in::<Pod>(rewritten("runs")).await;
+    story.pod_status("runs", json!({"phase": "Running"})).await;
+    let finalizers = Patch::Merge(json!({"metadata": {"finalizers": ["pod.kuik.enix.io/finalizer"]}}));
+    story
+        .inside::<Pod>()
+        .patch("runs", &PatchParams::default(), &finalizers)
+        .await
+        .unwrap();
+    let shutdown = story.start("one");
+    story
+        .until("secrets", async || {
+            story.inside::<Secret>().get_opt("f-webhook-tls").await.unwrap()
+        })
+        .await;
+    shutdown.begin(daemon::shutdown::Cause::Requested("the deployment is deleted"));
+    shutdown.run(std::time::Duration::from_secs(5)).await;
+    let leftovers = controller::clean_up(&story.client, story.config()).await.unwrap();
+    assert_eq!(leftovers.restored, [format!("{}/waits", story.namespace)]);
+    assert_eq!(leftovers.running, [format!("{}/runs", story.namespace)]);
+    let waits = story.inside::<Pod>().get("waits").await.unwrap();
+    assert_eq!(images(&waits), ["reg.io:5000/app:1", "localhost:7439/busybox"]);
+    assert_eq!(
+        story.inside::<Pod>().get("runs").await.unwrap().finalizers(),
+        Vec::<String>::new()
+    );
+    assert!(
+        story
+            .all::<MutatingWebhookConfiguration>()
+            .get_opt("f-mutating-webhook")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let secrets = story.inside::<Secret>().list(&Default::default()).await.unwrap();
+    let kept: Vec<String> = secrets.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(kept, ["f-kek"], "it goes with the volumes");
+    assert!(
+        story
+            .inside::<Lease>()
+            .get_opt("f-controllers")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    story.end().await;
+}

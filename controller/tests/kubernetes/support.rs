@@ -1,0 +1,193 @@
+//! What the tests against a real API server stand on.
+
+mod api_server;
+mod tier;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use controller::{Config, crd};
+use daemon::shutdown::{Cause, Shutdown};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
+
+pub(crate) use tier::FakeTier;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A cluster for one story: an API server without nodes, a fake cache node, and the controller where it is started.
+pub(crate) struct Story {
+    _turn: MutexGuard<'static, Option<api_server::ApiServer>>,
+    pub(crate) client: Client,
+    pub(crate) tier: FakeTier,
+    pub(crate) namespace: String,
+    config: Config,
+    running: Vec<Shutdown>,
+}
+
+impl Story {
+    /// Begins a story in namespaces of its own. Nothing where there is no API server.
+    pub(crate) async fn begin(name: &str) -> Option<Self> {
+        let (turn, client) = api_server::turn().await?;
+        let (tier, address) = FakeTier::start().await;
+        let namespace = format!("kuik-{name}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "namespace = \"{namespace}\"\nfullname = \"f\"\nproxy_namespace = \"{namespace}-proxy\"\n\
+             nodes = [ {{ ordinal = 0, grpc = \"http://{address}\" }} ]\n"
+        );
+        std::fs::write(file.path(), text).unwrap();
+        let config = Config::load(file.path()).unwrap();
+        let story = Self {
+            _turn: turn,
+            client,
+            tier,
+            namespace,
+            config,
+            running: Vec::new(),
+        };
+        story.empty().await;
+        for name in [story.namespace.clone(), format!("{}-proxy", story.namespace)] {
+            story.make::<Namespace>(json!({"metadata": {"name": name}})).await;
+        }
+        for definition in crd::definitions(true) {
+            story
+                .apply::<CustomResourceDefinition>(&definition.name_any(), &definition)
+                .await;
+        }
+        story
+            .until("definitions are served", async || {
+                Api::<crd::CachedImage>::all(story.client.clone())
+                    .list(&Default::default())
+                    .await
+                    .ok()
+                    .map(drop)
+            })
+            .await;
+        Some(story)
+    }
+
+    /// What earlier stories left that is the whole cluster's.
+    async fn empty(&self) {
+        let (now, all) = (DeleteParams::default().grace_period(0), Default::default());
+        for namespace in Api::<Namespace>::all(self.client.clone()).list(&all).await.unwrap() {
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace.name_any());
+            pods.delete_collection(&now, &all).await.unwrap();
+        }
+        Api::<Node>::all(self.client.clone())
+            .delete_collection(&now, &all)
+            .await
+            .unwrap();
+        let _no_definitions_yet = Api::<crd::CachedImage>::all(self.client.clone())
+            .delete_collection(&now, &all)
+            .await;
+        let _no_definitions_yet = Api::<crd::Repository>::all(self.client.clone())
+            .delete_collection(&now, &all)
+            .await;
+    }
+
+    /// Starts a controller, as which it takes part in the election.
+    pub(crate) fn start(&mut self, identity: &str) -> Shutdown {
+        let shutdown = Shutdown::new();
+        controller::start(self.config.clone(), self.client.clone(), identity, &shutdown);
+        self.running.push(shutdown.clone());
+        shutdown
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Makes an object in no namespace.
+    pub(crate) async fn make<K>(&self, object: Value) -> K
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        api.create(&PostParams::default(), &typed(object)).await.unwrap()
+    }
+
+    /// Makes an object in the story's namespace.
+    pub(crate) async fn make_in<K>(&self, object: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Serialize,
+    {
+        self.inside::<K>()
+            .create(&PostParams::default(), &typed(object))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn inside<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
+        Api::all(self.client.clone())
+    }
+
+    async fn apply<K>(&self, name: &str, object: &K)
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
+            .unwrap();
+    }
+
+    /// A node that can be scheduled on by name.
+    pub(crate) async fn node(&self, name: &str) {
+        let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
+        self.make::<Node>(json!({"metadata": {"name": name, "labels": labels}}))
+            .await;
+    }
+
+    /// Sets the status of a pod as a kubelet would.
+    pub(crate) async fn pod_status(&self, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({"status": status}));
+        self.inside::<Pod>()
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Waits for something, and says what if it does not come.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends all controllers in order.
+    pub(crate) async fn end(self) {
+        for shutdown in &self.running {
+            shutdown.begin(Cause::Requested("the story ends"));
+            shutdown.run(Duration::from_secs(5)).await;
+        }
+    }
+}
+
+fn typed<K: DeserializeOwned + Resource<DynamicType = ()>>(mut object: Value) -> K {
+    object["apiVersion"] = json!(K::api_version(&()));
+    object["kind"] = json!(K::kind(&()));
+    serde_json::from_value(object).unwrap()
+}
