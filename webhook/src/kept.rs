@@ -19,6 +19,8 @@ pub enum Kept {
     Unreadable(String),
     /// It comes from a registry on the node itself, which nobody else reaches.
     RegistryOnNode(String),
+    /// The pod runs where no proxy does.
+    NoProxyThere(&'static str),
     /// The pod is made by an operator that compares pods with what it wrote.
     Operator(String),
     /// The pod's owner makes it again and again.
@@ -41,7 +43,7 @@ pub enum Kept {
 
 impl Kept {
     /// All labels there are, for metrics.
-    pub const LABELS: [&'static str; 15] = [
+    pub const LABELS: [&'static str; 16] = [
         "pull_policy_never",
         "pull_policy_always",
         "ignored",
@@ -57,6 +59,7 @@ impl Kept {
         "tier_not_ready",
         "tier_silent",
         "no_proxy",
+        "no_proxy_there",
     ];
 
     /// What the tier's answer means for an image; nothing where it may be rewritten.
@@ -94,6 +97,7 @@ impl Kept {
             Self::TierNotReady => 12,
             Self::TierSilent => 13,
             Self::NoProxy => 14,
+            Self::NoProxyThere(_) => 15,
         }
     }
 }
@@ -109,6 +113,7 @@ impl fmt::Display for Kept {
             Self::NotAccepted => f.write_str("NotAccepted: it matches none of accepted_images"),
             Self::Unreadable(reason) => write!(f, "Unreadable: {reason}"),
             Self::RegistryOnNode(host) => write!(f, "RegistryOnNode: {host} is a registry on the node itself"),
+            Self::NoProxyThere(place) => write!(f, "NoProxyThere: no proxy runs on {place}"),
             Self::Operator(owner) => write!(f, "Operator: pods of {owner} are left to their operator"),
             Self::Loop(owner) => write!(
                 f,

@@ -75,6 +75,20 @@ pub struct Spec {
     /// Volumes.
     #[serde(default)]
     pub volumes: Option<Vec<Volume>>,
+    /// Labels of the nodes it may run on.
+    #[serde(default)]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// What it runs on.
+    #[serde(default)]
+    pub os: Option<PodOs>,
+}
+
+/// `spec.os`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct PodOs {
+    /// `linux` or `windows`.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// A container of any sort.
@@ -208,6 +222,11 @@ impl Pod {
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The value of a node label that it asks for.
+    pub fn node_selector(&self, key: &str) -> Option<&str> {
+        self.spec.node_selector.as_ref()?.get(key).map(String::as_str)
     }
 
     /// All owners.

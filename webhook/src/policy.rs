@@ -26,6 +26,8 @@ pub const SKIP_LABELS_DEFAULT: [&str; 1] = ["cnpg.io/podRole"];
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Annotation of the API server's copy of a static pod.
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// Label that EKS puts on pods for Fargate, which runs no DaemonSets.
+const FARGATE_LABEL: &str = "eks.amazonaws.com/fargate-profile";
 /// Memory one pattern may take once compiled; a longer one is a mistake.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -113,8 +115,14 @@ impl Policy {
         pod.metadata.deletion_timestamp.is_some().then_some(Untouched::Ending)
     }
 
-    /// Whether all images of this pod are to be left to its operator.
-    pub fn operator(&self, pod: &Pod) -> Option<Kept> {
+    /// Whether all images of this pod are to be left alone, wherever they come from.
+    pub fn holds(&self, pod: &Pod) -> Option<Kept> {
+        place_without_proxy(pod)
+            .map(Kept::NoProxyThere)
+            .or_else(|| self.operator(pod))
+    }
+
+    fn operator(&self, pod: &Pod) -> Option<Kept> {
         let skipped = |name: &String| self.skip_owners.contains(name);
         let owner = pod
             .owners()
@@ -140,6 +148,18 @@ impl Policy {
         let refused = !self.accepted_images.is_empty() && !self.accepted_images.iter().any(accepted);
         refused.then_some(Kept::NotAccepted)
     }
+}
+
+/// Where the pod will run, if the proxies' DaemonSet has no pods there.
+fn place_without_proxy(pod: &Pod) -> Option<&'static str> {
+    let os = pod.spec.os.as_ref().map(|os| os.name.as_str());
+    if os == Some("windows") || pod.node_selector("kubernetes.io/os") == Some("windows") {
+        return Some("Windows");
+    }
+    if pod.label(FARGATE_LABEL).is_some() {
+        return Some("Fargate");
+    }
+    (pod.node_selector("type") == Some("virtual-kubelet")).then_some("virtual nodes")
 }
 
 /// Kubernetes' own rule: without a policy, `latest` is pulled at every start.

@@ -71,7 +71,7 @@ impl Reviewer {
             return (Outcome::Untouched, Patch::default());
         }
         let maker = Maker::of(&pod, &namespace);
-        let held = policy.operator(&pod).or_else(|| self.held_for_loop(maker.as_ref()));
+        let held = policy.holds(&pod).or_else(|| self.held_for_loop(maker.as_ref()));
         let subject = Subject { pod, occasion, held };
         let rules = Rules {
             policy,

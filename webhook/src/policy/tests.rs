@@ -99,19 +99,47 @@ fn operators_that_compare_pods_are_known() {
         pod(json!({"ownerReferences": [{"apiVersion": api, "kind": kind, "name": "x", "uid": "u"}]}))
     };
     let policy = Policy::default();
-    let by_owner = policy.operator(&owned("postgresql.cnpg.io/v1", "Cluster"));
+    let by_owner = policy.holds(&owned("postgresql.cnpg.io/v1", "Cluster"));
     assert_eq!(by_owner, Some(Kept::Operator("postgresql.cnpg.io/Cluster".into())));
-    let by_label = policy.operator(&pod(json!({"labels": {"cnpg.io/podRole": "instance"}})));
+    let by_label = policy.holds(&pod(json!({"labels": {"cnpg.io/podRole": "instance"}})));
     assert_eq!(by_label, Some(Kept::Operator("label cnpg.io/podRole".into())));
-    assert_eq!(policy.operator(&owned("apps/v1", "ReplicaSet")), None);
+    assert_eq!(policy.holds(&owned("apps/v1", "ReplicaSet")), None);
+}
+
+#[test]
+fn pods_that_run_where_no_proxy_does_are_left_alone() {
+    let spec =
+        |spec: serde_json::Value| -> Pod { serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap() };
+    let policy = Policy::default();
+    let held = |pod: &Pod| policy.holds(pod);
+    let fargate = pod(json!({"labels": {"eks.amazonaws.com/fargate-profile": "default"}}));
+    let table = [
+        (spec(json!({"os": {"name": "windows"}})), Some("Windows")),
+        (
+            spec(json!({"nodeSelector": {"kubernetes.io/os": "windows"}})),
+            Some("Windows"),
+        ),
+        (
+            spec(json!({"nodeSelector": {"type": "virtual-kubelet"}})),
+            Some("virtual nodes"),
+        ),
+        (fargate, Some("Fargate")),
+        (
+            spec(json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}})),
+            None,
+        ),
+    ];
+    for (pod, place) in table {
+        assert_eq!(held(&pod), place.map(Kept::NoProxyThere), "{pod:?}");
+    }
 }
 
 #[test]
 fn what_is_skipped_can_be_said_otherwise() {
     let policy = Policy::parse("skip_owners = []\nskip_labels = [\"team=db\"]").unwrap();
     let labelled = |value: &str| pod(json!({"labels": {"team": value, "cnpg.io/podRole": "instance"}}));
-    assert!(policy.operator(&labelled("db")).is_some());
-    assert!(policy.operator(&labelled("web")).is_none());
+    assert!(policy.holds(&labelled("db")).is_some());
+    assert!(policy.holds(&labelled("web")).is_none());
 }
 
 #[test]

@@ -44,8 +44,15 @@ pub(super) fn of(subject: &Subject, slot: &Slot<'_>, rules: &Rules) -> Standing 
             None => of_originals(&[slot.image.to_owned()], slot, rules),
         };
     };
-    if let Some(original) = annotated(&subject.pod, slot, port) {
-        return of_originals(&[original.to_owned()], slot, rules);
+    if let Some(original) = annotated(&subject.pod, slot, port).map(str::to_owned) {
+        return match &subject.held {
+            // A label that another webhook put on it after we rewrote it.
+            Some(why) => Standing::Keep {
+                image: original,
+                why: why.clone(),
+            },
+            None => of_originals(&[original], slot, rules),
+        };
     }
     if port != rules.proxy_port {
         return keep(Kept::RegistryOnNode(format!("localhost:{port}")));

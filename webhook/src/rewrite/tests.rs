@@ -355,6 +355,21 @@ fn held_pod_is_left_but_a_private_image_behind_the_proxy_is_still_checked() {
 }
 
 #[test]
+fn label_that_another_webhook_adds_later_takes_the_rewriting_back() {
+    let once = created(&pod("nginx"));
+    let mut subject = subject(&once, Occasion::Create);
+    subject.held = Some(Kept::NoProxyThere("Fargate"));
+    let rules = rules("");
+    let done = apply(
+        &once,
+        &rewrite(&subject, &rules, &admissions(&subject, &rules, &[])).patch,
+    );
+    assert_eq!(image(&done), "nginx");
+    assert_eq!(reason(&done, "app").as_deref(), Some("NoProxyThere"));
+    assert_eq!(annotation(&done, "original-image-app"), None);
+}
+
+#[test]
 fn patch_is_small_and_escapes_names() {
     let mut pod = pod("nginx");
     pod["metadata"]["labels"] = json!({"kuik.enix.io/managed": "true"});
