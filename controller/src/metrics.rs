@@ -5,12 +5,18 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 
+use crate::action::Notice;
+use crate::image::Image;
 use crate::state::State;
 
 const CERTIFICATE_END: &str = "kube_image_keeper_controller_certificate_not_after_timestamp";
 const CACHED_IMAGES: &str = "kube_image_keeper_controller_cached_images";
 const REPOSITORIES: &str = "kube_image_keeper_controller_repositories";
 const ACTIONS_FAILED: &str = "kube_image_keeper_controller_actions_failed_total";
+const CONTAINERS: &str = "kube_image_keeper_controller_containers_with_cached_image";
+const CACHING_REQUEST: &str = "kube_image_keeper_controller_image_caching_request";
+const PUT_IN_CACHE: &str = "kube_image_keeper_controller_image_put_in_cache_total";
+const REMOVED_FROM_CACHE: &str = "kube_image_keeper_controller_image_removed_from_cache_total";
 const RESTORED: &str = "kube_image_keeper_controller_pods_restored_total";
 const IS_LEADER: &str = "kube_image_keeper_controller_is_leader";
 const UP: &str = "kube_image_keeper_controller_up";
@@ -21,6 +27,11 @@ pub(crate) fn started() {
     gauge!(UP).set(1.0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(IS_LEADER).set(0.0);
+    // A rate of something that never happened is 0, not absent.
+    counter!(PUT_IN_CACHE).absolute(0);
+    counter!(REMOVED_FROM_CACHE).absolute(0);
+    counter!(RESTORED).absolute(0);
+    counter!(ACTIONS_FAILED).absolute(0);
 }
 
 /// Says whether this program leads.
@@ -39,6 +50,30 @@ pub(crate) fn certificate_end(secret: &str, end: Option<Timestamp>) {
 /// Counts an action that failed and is tried again.
 pub(crate) fn action_failed() {
     counter!(ACTIONS_FAILED).increment(1);
+}
+
+/// Counts images that came into the cache or failed to, as the change of a status tells.
+pub(crate) fn told(notices: &[Notice], source_image: &str) {
+    let host = Image::parse(source_image)
+        .map(|image| image.repository().host.to_string())
+        .unwrap_or_default();
+    for notice in notices {
+        match notice.reason {
+            "Cached" => {
+                counter!(PUT_IN_CACHE).increment(1);
+                counter!(CACHING_REQUEST, "successful" => "true", "upstream_registry" => host.clone()).increment(1);
+            }
+            "CacheFailed" => {
+                counter!(CACHING_REQUEST, "successful" => "false", "upstream_registry" => host.clone()).increment(1);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Counts an image that expired.
+pub(crate) fn removed() {
+    counter!(REMOVED_FROM_CACHE).increment(1);
 }
 
 /// Counts a pod that got its original images back.
@@ -69,6 +104,7 @@ pub(crate) fn state(state: &State) {
             gauge!(CACHED_IMAGES, &labels).set(count);
         }
     }
+    containers(state);
     let mut repositories: BTreeMap<&str, u32> = BTreeMap::new();
     for (_, object) in state.repositories.iter() {
         let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -76,6 +112,38 @@ pub(crate) fn state(state: &State) {
     }
     for phase in PHASES {
         gauge!(REPOSITORIES, "status" => phase).set(repositories.get(phase).copied().unwrap_or(0));
+    }
+}
+
+/// Containers by what the object for their image says; those without an object have none.
+fn containers(state: &State) {
+    let mut known: BTreeMap<Image, (&str, bool)> = BTreeMap::new();
+    for (_, object) in state.images.iter() {
+        if let (Ok(image), Some(status)) = (Image::parse(&object.spec.source_image), &object.status) {
+            known.insert(
+                image,
+                (
+                    known_phase(status.phase.as_deref()),
+                    status.is_cached.unwrap_or_default(),
+                ),
+            );
+        }
+    }
+    let mut counts: BTreeMap<(&str, bool), u32> = BTreeMap::new();
+    let living = state.pods.iter().filter(|(_, pod)| !pod.finished);
+    for image in living
+        .flat_map(|(_, pod)| &pod.images)
+        .filter_map(|named| named.image.as_ref())
+    {
+        if let Some(key) = known.get(image) {
+            *counts.entry(*key).or_default() += 1;
+        }
+    }
+    for phase in PHASES {
+        for cached in [false, true] {
+            let count = counts.get(&(phase, cached)).copied().unwrap_or(0);
+            gauge!(CONTAINERS, "status" => phase, "cached" => cached.to_string()).set(count);
+        }
     }
 }
 

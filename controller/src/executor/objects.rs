@@ -18,6 +18,7 @@ use crate::crd::{
     ANNOTATION_FORCE_UPDATE, CachedImage, CachedImageSpec, CachedImageStatus, LABEL_REPOSITORY, Repository,
     RepositorySpec, RepositoryStatus,
 };
+use crate::metrics;
 use crate::name::label_value;
 
 /// What an event says was done.
@@ -113,6 +114,7 @@ impl Executor {
     ) -> Result<Outcome, ActionError> {
         let fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
         let written: CachedImage = self.write_status(name, Some(uid), fields, IMAGE_STATUS_FIELDS).await?;
+        metrics::told(notices, &written.spec.source_image);
         for notice in notices {
             self.tell(&written, notice).await;
         }
@@ -182,6 +184,7 @@ impl Executor {
             ..DeleteParams::default()
         };
         let deleted = api.delete(name, &parameters).await?;
+        metrics::removed();
         if let Some(object) = deleted.left() {
             self.tell(&object, notice).await;
         }

@@ -48,7 +48,10 @@ fn one(view: &View<'_>, image: &Image, object: &CachedImage) -> Option<Action> {
         after.conditions = conditions(findings, &before, object, view.now);
     }
     after.is_cached.get_or_insert(false);
-    after.phase = phase(object, view.state.tier.get(image), after.phase.take());
+    let heard = view.state.tier.is_synced();
+    if heard || is_deleting(object) || after.phase.is_none() {
+        after.phase = Some(phase(object, view.state.tier.get(image)).to_owned());
+    }
     worth_writing(&before, &after).then(|| Action::ImageStatus {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
@@ -119,22 +122,16 @@ fn is_cached(state: &ImageState) -> bool {
     matches!(state.phase(), ImagePhase::Complete | ImagePhase::Ready)
 }
 
-fn phase(object: &CachedImage, state: Option<&ImageState>, before: Option<String>) -> Option<String> {
+fn phase(object: &CachedImage, state: Option<&ImageState>) -> &'static str {
     if is_deleting(object) {
-        return Some("Terminating".to_owned());
+        return "Terminating";
     }
-    let Some(state) = state else {
-        return before
-            .filter(|before| before != "Ready")
-            .or_else(|| Some("Synchronizing".to_owned()));
-    };
-    let phase = match state.phase() {
-        ImagePhase::Unspecified | ImagePhase::Known | ImagePhase::Complete => "Synchronizing",
-        ImagePhase::Filling | ImagePhase::Lost => "Pulling",
-        ImagePhase::Ready => "Ready",
-        ImagePhase::Failed => "ErrImagePull",
-    };
-    Some(phase.to_owned())
+    match state.map(ImageState::phase) {
+        None | Some(ImagePhase::Unspecified | ImagePhase::Known | ImagePhase::Complete) => "Synchronizing",
+        Some(ImagePhase::Filling | ImagePhase::Lost) => "Pulling",
+        Some(ImagePhase::Ready) => "Ready",
+        Some(ImagePhase::Failed) => "ErrImagePull",
+    }
 }
 
 fn findings(image: &Image, state: Option<&ImageState>, status: &CachedImageStatus) -> Vec<Finding> {

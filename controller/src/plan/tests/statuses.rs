@@ -107,6 +107,23 @@ fn a_tier_that_says_nothing_changes_nothing() {
 }
 
 #[test]
+fn a_controller_that_has_not_heard_the_tier_yet_changes_nothing() {
+    let mut cluster = written(with(tier_state(ImagePhase::Ready)));
+    cluster.0.tier = crate::state::TierView::default();
+    assert_eq!(cluster.status("i"), None);
+    let status = Cluster::new()
+        .pod("p", "nginx")
+        .image("i", "nginx")
+        .status("i")
+        .unwrap()
+        .0;
+    assert_eq!(
+        (status.phase.as_deref(), status.is_cached),
+        (Some("Synchronizing"), Some(false))
+    );
+}
+
+#[test]
 fn a_stale_tag_says_which_digest_it_serves_and_why() {
     let cluster = written(with(tier_state(ImagePhase::Ready)));
     let stale = ImageState {
