@@ -1,6 +1,7 @@
 //! The programs' configuration files, and what must fit together in them.
 
 use super::chart;
+use super::helm::scenarios;
 
 fn urls(table: &toml::Table, list: &str, key: &str) -> Vec<String> {
     let entries = table[list].as_array().unwrap().iter();
@@ -111,4 +112,33 @@ fn certificates_of_others_are_mounted_and_not_made() {
         .set("certificates.caBundle=eA==");
     let error = unnamed.text().unwrap_err();
     assert!(error.contains("certificates.existingSecrets"), "{error}");
+}
+
+/// Writes a rendered file where a program can read it.
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(file.path(), text).expect("write");
+    file
+}
+
+/// Authorities of the upstream section are read with it; those of the values are not on this machine.
+fn programs_read(objects: &super::Objects) -> Result<(), Box<dyn std::error::Error>> {
+    let text = |file: &str| objects.configuration_text(file).to_owned();
+    // The pod's name says its ordinal.
+    let cache_node = cache_node::Config::load(written(&format!("ordinal = 0\n{}", text("cache-node.toml"))).path())?;
+    assert!(cache_node.access.enforce);
+    proxy::Config::load(written(&text("proxy.toml")).path())?;
+    webhook::Config::load(written(&text("webhook.toml")).path())?;
+    webhook::policy::Policy::parse(&text("policy.toml"))?;
+    controller::Config::load(written(&text("controller.toml")).path())?;
+    Ok(())
+}
+
+#[test]
+fn the_programs_read_what_the_chart_writes() {
+    let Some(chart) = chart() else { return };
+    for scenario in scenarios() {
+        let objects = chart.clone().file(&scenario.display().to_string()).render();
+        programs_read(&objects).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.display()));
+    }
 }

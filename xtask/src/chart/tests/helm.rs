@@ -164,10 +164,15 @@ impl Objects {
             .map(|object| (object, &object["spec"]["template"]))
     }
 
-    /// A file of the programs' configuration.
-    pub(super) fn configuration(&self, file: &str) -> toml::Table {
+    /// A file of the programs' configuration, as it is mounted.
+    pub(super) fn configuration_text(&self, file: &str) -> &str {
         let text = self.of("ConfigMap").find_map(|object| object["data"][file].as_str());
-        let text = text.unwrap_or_else(|| panic!("no {file}"));
+        text.unwrap_or_else(|| panic!("no {file}"))
+    }
+
+    /// The same, parsed.
+    pub(super) fn configuration(&self, file: &str) -> toml::Table {
+        let text = self.configuration_text(file);
         text.parse().unwrap_or_else(|error| panic!("{file}: {error}\n{text}"))
     }
 }

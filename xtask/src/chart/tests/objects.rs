@@ -223,6 +223,7 @@ fn keys_that_do_not_exist_are_refused() {
         "registry.persistence.enabled=maybe",
         "proxy.hostPort=70000",
         "freshness.default=sometimes",
+        "architectures={auto,arm64}",
     ] {
         assert!(chart.clone().set(wrong).text().is_err(), "{wrong}");
     }
