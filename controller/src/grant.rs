@@ -28,6 +28,8 @@ impl GrantKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GrantResult {
     Granted,
+    /// It was granted before, and the source refuses the secrets now: what is cached is still served, for a day.
+    Standing,
     /// Anyone may use it.
     Public,
     /// No secret that the pods name fits the repository.
@@ -44,9 +46,18 @@ pub(crate) struct Grant {
     pub(crate) result: GrantResult,
     /// When it was asked for.
     pub(crate) at: Timestamp,
+    /// When a secret last worked, as far as is known.
+    pub(crate) worked_at: Timestamp,
     /// When a pod was last seen that uses it.
     pub(crate) used_at: Timestamp,
     pub(crate) tried: BTreeSet<SecretName>,
+}
+
+impl Grant {
+    /// Whether the tier holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.result, GrantResult::Granted | GrantResult::Standing)
+    }
 }
 
 /// All that were asked for.
@@ -65,22 +76,28 @@ impl Grants {
     }
 
     pub(crate) fn is_granted(&self, key: &GrantKey) -> bool {
-        self.get(key).is_some_and(|grant| grant.result == GrantResult::Granted)
+        self.get(key).is_some_and(Grant::is_held)
     }
 
     /// Remembers an answer. A source that did not answer takes nothing away.
     pub(crate) fn heard(&mut self, key: GrantKey, result: GrantResult, tried: BTreeSet<SecretName>, now: Timestamp) {
-        let kept = self.is_granted(&key) && matches!(result, GrantResult::Unreachable | GrantResult::NoSecret);
-        let result = if kept { GrantResult::Granted } else { result };
-        self.all.insert(
-            key,
-            Grant {
-                result,
-                at: now,
-                used_at: now,
-                tried,
-            },
-        );
+        let before = self.all.get(&key);
+        let stays = before.filter(|before| before.is_held());
+        let result = match (stays, result) {
+            (Some(before), GrantResult::Unreachable | GrantResult::NoSecret) => before.result,
+            (_, result) => result,
+        };
+        let worked_at = stays
+            .filter(|_| result != GrantResult::Granted)
+            .map_or(now, |before| before.worked_at);
+        let heard = Grant {
+            result,
+            at: now,
+            worked_at,
+            used_at: now,
+            tried,
+        };
+        self.all.insert(key, heard);
     }
 
     pub(crate) fn forget(&mut self, key: &GrantKey) {
@@ -89,8 +106,7 @@ impl Grants {
 
     /// Notes which of them pods use now, and forgets the others but for those that the tier holds.
     pub(crate) fn note_used(&mut self, used: &BTreeSet<GrantKey>, now: Timestamp) {
-        self.all
-            .retain(|key, grant| used.contains(key) || grant.result == GrantResult::Granted);
+        self.all.retain(|key, grant| used.contains(key) || grant.is_held());
         for (key, grant) in &mut self.all {
             if used.contains(key) {
                 grant.used_at = now;

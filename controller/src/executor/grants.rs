@@ -72,23 +72,34 @@ impl Executor {
                 (GrantResult::Granted, Some(Notice::normal("CredentialsAccepted", text)))
             }
             GrantOutcome::Public => (GrantResult::Public, None),
-            GrantOutcome::Refused => (GrantResult::Refused, refused("the source refuses all pull secrets")),
+            GrantOutcome::Refused => {
+                let standing = self.is_admitted(namespace, image).await;
+                let result = if standing {
+                    GrantResult::Standing
+                } else {
+                    GrantResult::Refused
+                };
+                (result, refused("the source refuses all pull secrets"))
+            }
             GrantOutcome::NoKey => (
                 GrantResult::Refused,
                 refused("the cache nodes have no key to seal credentials with"),
             ),
             GrantOutcome::Unreachable | GrantOutcome::Unspecified => {
-                (self.standing_grant(namespace, image).await, None)
+                // While a source is away, what it granted before stands.
+                let standing = self.is_admitted(namespace, image).await;
+                let result = if standing {
+                    GrantResult::Granted
+                } else {
+                    GrantResult::Unreachable
+                };
+                (result, None)
             }
         })
     }
 
-    /// While a source is away, what it granted before stands.
-    async fn standing_grant(&self, namespace: &str, image: &str) -> GrantResult {
-        match self.tier.admit(namespace, image).await {
-            Ok(Admission::Admitted) => GrantResult::Granted,
-            Ok(_) | Err(_) => GrantResult::Unreachable,
-        }
+    async fn is_admitted(&self, namespace: &str, image: &str) -> bool {
+        matches!(self.tier.admit(namespace, image).await, Ok(Admission::Admitted))
     }
 
     async fn secrets_of_accounts(&self, namespace: &str, accounts: &[String]) -> Result<Vec<SecretName>, ActionError> {

@@ -127,17 +127,20 @@ fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
     let wait = match grant.result {
         GrantResult::Unreachable => RETRY_AFTER,
         GrantResult::Refused | GrantResult::NoSecret if demand.fails => RETRY_AFTER,
-        GrantResult::Refused => REFUSED_AGAIN_AFTER,
+        GrantResult::Refused | GrantResult::Standing => REFUSED_AGAIN_AFTER,
         GrantResult::Granted | GrantResult::Public | GrantResult::NoSecret => AGAIN_AFTER,
     };
     is_past(grant.at, wait, now)
 }
 
+/// Grants that no pod has used for long, and those whose secrets the source has refused for as long.
 fn unused(grants: &Grants, demands: &Demands, now: Timestamp) -> Vec<Action> {
-    let unused = grants.iter().filter(|(key, grant)| {
-        grant.result == GrantResult::Granted && !demands.contains_key(*key) && is_past(grant.used_at, KEPT_FOR, now)
+    let ended = grants.iter().filter(|(key, grant)| {
+        let unused = !demands.contains_key(*key) && is_past(grant.used_at, KEPT_FOR, now);
+        let refused = grant.result == GrantResult::Standing && is_past(grant.worked_at, KEPT_FOR, now);
+        grant.is_held() && (unused || refused)
     });
-    unused.map(|(key, _)| Action::Revoke { key: key.clone() }).collect()
+    ended.map(|(key, _)| Action::Revoke { key: key.clone() }).collect()
 }
 
 fn is_past(since: Timestamp, wait: Duration, now: Timestamp) -> bool {

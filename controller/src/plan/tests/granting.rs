@@ -94,6 +94,31 @@ fn a_source_that_does_not_answer_takes_no_grant_away() {
 }
 
 #[test]
+fn a_secret_that_the_source_refuses_now_is_good_for_a_day() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    let tried = secrets(&["one"]);
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, tried.clone(), now());
+    for hours in [1, 23] {
+        cluster
+            .0
+            .grants
+            .heard(key(), GrantResult::Standing, tried.clone(), now() + hours.hours());
+        assert_eq!(
+            placed(&cluster).unwrap().placements[0].repositories,
+            ["quay.io/team/app"]
+        );
+    }
+    let revoked = |hours: i64| {
+        let actions = plan(&cluster.0, &policy(), now() + hours.hours()).actions;
+        actions.contains(&Action::Revoke { key: key() })
+    };
+    assert!(!revoked(23) && revoked(24));
+}
+
+#[test]
 fn a_grant_that_no_pod_used_for_a_day_is_taken_back() {
     let mut cluster = Cluster::new();
     cluster
