@@ -24,8 +24,10 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) enum Role {
     /// A cache node by itself.
     Node,
-    /// The way a container runtime takes: the proxy and the nodes behind it.
+    /// A proxy and the nodes behind it, in the clear as everything else here; it hashes what it passes on.
     Proxy,
+    /// The way a container runtime takes: the same over mutual TLS.
+    ProxyTls,
     /// Another registry.
     Rival,
     /// A file server: what the machine can do.
@@ -87,13 +89,18 @@ impl Field {
         let source = SourceRegistry::start_empty()?;
         let image = image::push("warm", &[blob_size_bytes], &source.authority())?;
         let mut contenders = Vec::new();
-        let cold = with_kuik.then(|| start_kuik(&source, &mut contenders)).transpose()?;
+        let kuik = with_kuik.then(|| start_kuik(&source, directory.path(), &mut contenders));
+        let kuik = kuik.transpose()?;
         let docker_registry = source.pid().context("docker-registry runs")?;
         contenders.push(rival("docker-registry", &source.url(), docker_registry));
-        let processes = vec![
+        let mut processes = vec![
             start_distribution(&source, directory.path(), &mut contenders)?,
             start_nginx(&source, &image, directory.path(), &mut contenders)?,
         ];
+        let cold = kuik.map(|kuik| {
+            processes.push(kuik.plain_proxy);
+            kuik.cold
+        });
         Ok(Self {
             contenders,
             image,
@@ -105,7 +112,18 @@ impl Field {
     }
 }
 
-fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Result<Cold> {
+/// Everything of kuik that runs.
+struct Kuik {
+    cold: Cold,
+    plain_proxy: Process,
+}
+
+struct PlainProxy {
+    process: Process,
+    url: String,
+}
+
+fn start_kuik(source: &SourceRegistry, directory: &Path, contenders: &mut Vec<Contender>) -> Result<Kuik> {
     let relay = Relay::start(&source.authority())?;
     let images = cold::push(&source.authority())?;
     let upstreams = Cluster::builder()
@@ -124,14 +142,44 @@ fn start_kuik(source: &SourceRegistry, contenders: &mut Vec<Contender>) -> Resul
         pids: nodes.clone(),
         front: node_pid,
     });
+    let plain = start_plain_proxy(&cluster, directory)?;
     contenders.push(Contender {
         name: "kuik proxy",
         role: Role::Proxy,
+        base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", plain.url),
+        pids: nodes.iter().copied().chain([plain.process.pid()]).collect(),
+        front: plain.process.pid(),
+    });
+    contenders.push(Contender {
+        name: "kuik proxy, TLS",
+        role: Role::ProxyTls,
         base: format!("{}/v2/{SOURCE_HOST}/{REPOSITORY}", proxy.url),
         pids: nodes.into_iter().chain([proxy_pid]).collect(),
         front: proxy_pid,
     });
-    Ok(Cold { cluster, relay, images })
+    let cold = Cold { cluster, relay, images };
+    Ok(Kuik {
+        cold,
+        plain_proxy: plain.process,
+    })
+}
+
+/// A proxy beside the cluster's own, over the listeners that nodes have for plain clients.
+fn start_plain_proxy(cluster: &Cluster, directory: &Path) -> Result<PlainProxy> {
+    let authority = format!("127.0.0.1:{}", free_port()?);
+    let mut config = format!("listen = [\"{authority}\"]\n");
+    for (ordinal, node) in cluster.nodes().iter().enumerate() {
+        config += &format!("[[nodes]]\nordinal = {ordinal}\nregistry = \"{}\"\n", node.url);
+    }
+    let path = directory.join("proxy.toml");
+    std::fs::write(&path, config).context("write a configuration")?;
+    let mut command = Command::new(sandbox::program("kuik-proxy")?);
+    command.arg("--config").arg(&path);
+    let process = start(&mut command, &authority, &directory.join("proxy.log"))?;
+    Ok(PlainProxy {
+        process,
+        url: format!("http://{authority}"),
+    })
 }
 
 fn rival(name: &'static str, url: &str, pid: u32) -> Contender {

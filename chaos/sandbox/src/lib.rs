@@ -16,6 +16,6 @@ pub mod source;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterBuilder, NodeStatus};
-pub use process::{Process, cpu_seconds, free_port, resident_bytes, with_children};
+pub use process::{Process, cpu_seconds, free_port, program, resident_bytes, with_children};
 pub use relay::{Fault, Relay};
 pub use source::SourceRegistry;

@@ -192,7 +192,7 @@ pub fn free_port() -> Result<u16> {
 ///
 /// # Errors
 /// If it has not been built.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let directory = match std::env::var_os("KUIK_BIN_DIR") {
         Some(directory) => PathBuf::from(directory),
         None => {
