@@ -141,12 +141,14 @@ impl Executor {
 }
 
 impl ActionError {
-    /// Someone else was faster, or the object is gone: the next plan knows more.
+    /// Someone else was faster, or the object is gone, or it was too early: the next plan knows more.
     pub(crate) fn is_overtaken(&self) -> bool {
         match self {
             Self::Api(kube::Error::Api(status)) => {
                 status.is_conflict() || status.is_already_exists() || status.is_not_found()
             }
+            // Our certificate is made in the first moment, and the plan is faster.
+            Self::Tier(TierError::NotYet) => true,
             _ => false,
         }
     }

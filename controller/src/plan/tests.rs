@@ -176,6 +176,7 @@ fn unused_for(days: i64) -> impl FnOnce(&mut CachedImage) {
     }
 }
 
+mod converging;
 mod expiring;
 mod granting;
 mod objects;

@@ -151,6 +151,25 @@ async fn another_leads_as_soon_as_the_leader_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_claim_at_once_one_leads() {
+    let Some(story) = Story::begin("claims").await else {
+        return;
+    };
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let claims = names.map(|name| {
+        let mut election = Election::new(story.client.clone(), &story.namespace, "f-controllers", name);
+        async move {
+            tokio::time::timeout(std::time::Duration::from_secs(6), election.win())
+                .await
+                .is_ok()
+        }
+    });
+    let won = futures::future::join_all(claims).await;
+    assert_eq!(won.into_iter().filter(|won| *won).count(), 1);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cleanup_leaves_nothing_that_needs_the_install() {
     let Some(mut story) = Story::begin("cleanup").await else {
         return;
