@@ -47,7 +47,7 @@ impl Repository {
         let Some((first, rest)) = name.as_str().split_once('/') else {
             return Ok(Self::new(SourceHost::docker_hub(), name.clone()));
         };
-        if let Some(host) = host_with_port(first).filter(known_host) {
+        if let Some(host) = Self::host_with_port(name).filter(known_host) {
             return Ok(Self::new(host, rest.parse()?));
         }
         if first.contains('.') || first == "localhost" {
@@ -55,11 +55,14 @@ impl Repository {
         }
         Ok(Self::new(SourceHost::docker_hub(), name.clone()))
     }
-}
 
-fn host_with_port(component: &str) -> Option<SourceHost> {
-    let (host, port) = component.rsplit_once('-')?;
-    format!("{host}:{port}").parse().ok()
+    /// The host with a port that a `/v2/<name>/…` path means, if there is such a host: `reg.io:5000` for
+    /// `reg.io-5000/a/b`.
+    pub fn host_with_port(name: &RepositoryName) -> Option<SourceHost> {
+        let (first, _rest) = name.as_str().split_once('/')?;
+        let (host, port) = first.rsplit_once('-')?;
+        format!("{host}:{port}").parse().ok()
+    }
 }
 
 impl FromStr for Repository {

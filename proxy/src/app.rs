@@ -90,10 +90,12 @@ pub fn start(
     });
     let facts = Arc::new(Facts::default());
     start_background(&pull, &facts, wanted, shutdown);
+    let known = Arc::clone(&facts);
     let registry = Arc::new(ProxyRegistry {
         pull,
         totals: HttpTotals::default(),
-        knows_host: Box::new(move |host| registries.knows(host) || facts.knows(host)),
+        knows_host: Box::new(move |host| registries.knows(host) || known.knows(host)),
+        facts,
     });
     let bounds = Bounds {
         connections_max: config.connections_max,

@@ -1,6 +1,7 @@
 //! What the tier knows and every proxy should: which hosts have a port, so that `host-port` in a path means them.
 //!
-//! Asked of any living node every few seconds, and kept while none answers. No pull waits for it.
+//! Asked of any living node every few seconds, and kept while none answers. Only a pull whose path may name a host that
+//! is not known yet waits for it, for a moment: the pod may be the first that names that host.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -9,13 +10,18 @@ use std::time::Duration;
 
 use oci::SourceHost;
 use proto::access::TierFacts;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::pull::Pull;
 use crate::supply::Supply;
 
 /// A host that a pod names for the first time can be written `host-port` after this.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// What was asked this short a time ago is new enough: no pod is admitted, scheduled and pulled faster.
+const FRESH: Duration = Duration::from_millis(300);
+/// A pull waits no longer than this for newer facts.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Hosts kept: more than a company has registries.
 const HOSTS_MAX: usize = 1024;
 
@@ -23,6 +29,9 @@ const HOSTS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     hosts_with_port: RwLock<HashSet<SourceHost>>,
+    /// When the last question that has been answered, or failed, was asked.
+    asked: watch::Sender<Option<Instant>>,
+    ask_now: Notify,
 }
 
 impl Facts {
@@ -40,13 +49,29 @@ impl Facts {
         *self.hosts_with_port.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
+    /// Waits until the facts are those of now, or cannot be had within a moment.
+    pub(crate) async fn newer(&self) {
+        let now = Instant::now();
+        let wanted = now.checked_sub(FRESH).unwrap_or(now);
+        let is_fresh = |asked: &Option<Instant>| asked.is_some_and(|asked| asked >= wanted);
+        let mut asked = self.asked.subscribe();
+        if is_fresh(&asked.borrow_and_update()) {
+            return;
+        }
+        self.ask_now.notify_one();
+        // Without an answer the path means what it would mean without that host.
+        let _newer = timeout(PATIENCE, asked.wait_for(is_fresh)).await;
+    }
+
     /// Keeps the facts new, until dropped.
     pub(crate) async fn run<S: Supply>(&self, pull: &Pull<S>) -> Infallible {
         loop {
+            let began = Instant::now();
             if let Some(facts) = pull.facts().await {
                 self.replace(&facts);
             }
-            sleep(INTERVAL).await;
+            self.asked.send_replace(Some(began));
+            let _elapsed = timeout(INTERVAL, self.ask_now.notified()).await;
         }
     }
 }

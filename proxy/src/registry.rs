@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream;
 use oci::{ByteRange, Repository, RepositoryName, SourceHost};
 
+use crate::facts::Facts;
 use crate::http_totals::{HttpEnd, HttpTotals};
 use crate::pull::{Body, Patience, Pull, Refusal};
 use crate::supply::{BlobAsk, BlobStat, ManifestAsk, ReferrersAsk, Supply, TagsAsk};
@@ -27,10 +28,16 @@ pub(crate) struct ProxyRegistry<S> {
     pub(crate) totals: HttpTotals,
     /// Whether the configuration has this `host:port`, which a path may then write `host-port`.
     pub(crate) knows_host: Box<dyn Fn(&SourceHost) -> bool + Send + Sync>,
+    /// Asked again where a path may name a host that is not known.
+    pub(crate) facts: Arc<Facts>,
 }
 
 impl<S> ProxyRegistry<S> {
-    fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, RegistryError> {
+    async fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, RegistryError> {
+        let host = Repository::host_with_port(name).filter(|_host| context.ns.is_none());
+        if host.is_some_and(|host| !(self.knows_host)(&host)) {
+            self.facts.newer().await;
+        }
         Repository::from_path(name, context.ns.as_ref(), &self.knows_host)
             .map_err(|error| RegistryError::NameInvalid { why: error.to_string() })
     }
@@ -50,7 +57,7 @@ impl<S: Supply> ProxyRegistry<S> {
 
 impl<S: Supply> Registry for ProxyRegistry<S> {
     async fn manifest(&self, query: ManifestQuery) -> Result<ManifestAnswer, RegistryError> {
-        let repository = self.repository(&query.name, &query.context)?;
+        let repository = self.repository(&query.name, &query.context).await?;
         let host = repository.host.clone();
         let ask = ManifestAsk {
             repository,
@@ -67,7 +74,7 @@ impl<S: Supply> Registry for ProxyRegistry<S> {
     }
 
     async fn blob(&self, query: BlobQuery) -> Result<BlobAnswer, RegistryError> {
-        let repository = self.repository(&query.name, &query.context)?;
+        let repository = self.repository(&query.name, &query.context).await?;
         if query.digest.verifier().is_err() {
             return Err(RegistryError::Unsupported {
                 what: "a digest that is neither sha256 nor sha512",
@@ -93,7 +100,7 @@ impl<S: Supply> Registry for ProxyRegistry<S> {
     }
 
     async fn tags(&self, query: TagsQuery) -> Result<TagList, RegistryError> {
-        let repository = self.repository(&query.name, &query.context)?;
+        let repository = self.repository(&query.name, &query.context).await?;
         let ask = TagsAsk {
             repository,
             limit: query.limit,
@@ -104,7 +111,7 @@ impl<S: Supply> Registry for ProxyRegistry<S> {
     }
 
     async fn referrers(&self, query: ReferrersQuery) -> Result<ReferrersAnswer, RegistryError> {
-        let repository = self.repository(&query.name, &query.context)?;
+        let repository = self.repository(&query.name, &query.context).await?;
         let ask = ReferrersAsk {
             repository,
             digest: query.digest,

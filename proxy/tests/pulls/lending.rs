@@ -66,6 +66,28 @@ async fn a_host_with_a_port_is_known_once_the_tier_knows_it() {
     assert!(asked_for("other.corp-5000") && !asked_for("other.corp:5000"));
 }
 
+/// The pod that names a registry first is pulled long before the next round of facts.
+#[tokio::test]
+async fn the_first_pull_from_a_host_with_a_port_goes_to_it() {
+    let world = World::start(1, Link::MutualTls).await;
+    world.get("/v2/reg.corp-5000/a/b/manifests/v1").await;
+    world.nodes[0].shelf.asked.lock().unwrap().clear();
+    world.nodes[0].set(|settings| settings.documents = Documents::Good);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    world.get("/v2/reg.corp-5000/a/b/manifests/v1").await;
+    let asked = world.nodes[0].shelf.asked.lock().unwrap();
+    assert_eq!(asked[0].ns.as_deref(), Some("reg.corp:5000"));
+}
+
+#[tokio::test]
+async fn a_tier_that_tells_nothing_holds_no_pull_up_for_long() {
+    let world = World::start(1, Link::MutualTls).await;
+    world.nodes[0].set(|settings| settings.documents = Documents::Hang);
+    let started = Instant::now();
+    world.get("/v2/other.corp-5000/a/b/manifests/v1").await;
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn pulls_of_a_private_image_go_on_when_the_tier_is_gone() {
     let mut world = private_world(2, Documents::Good).await;
