@@ -1,5 +1,6 @@
 //! The program `kuik-webhook`: arguments, configuration, run.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,12 +39,17 @@ async fn run(arguments: Arguments) -> Result<Ended, Failure> {
     let readiness = Readiness::new(&shutdown);
     recorder.start_upkeep(shutdown.tasks(Phase::Flush));
     let metrics = Metrics::new();
-    let admin = TcpListener::bind(config.admin).await.map_err(Failure::failed)?;
+    let admin = bind(config.admin).await?;
     Admin::new(readiness.clone(), recorder).start(admin, shutdown.tasks(Phase::Flush));
     let client = kube::Client::try_default().await.map_err(Failure::failed)?;
     let proxies = proxies::start(client, &config.proxy, metrics.clone(), shutdown.tasks(Phase::Work));
-    let listener = TcpListener::bind(config.listen).await.map_err(Failure::failed)?;
+    let listener = bind(config.listen).await?;
     tracing::info!(address = %config.listen, "listening");
     webhook::start(&config, listener, proxies, metrics, &shutdown, &readiness);
     Ok(shutdown.run(GRACE_DEFAULT).await)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| Failure::failed(format!("listen on {address}: {error}")))
 }
