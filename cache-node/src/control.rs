@@ -7,7 +7,7 @@ use oci::{Digest, Repository};
 use proto::v1::peer_client::PeerClient;
 use proto::v1::{HeldRequest, KeepRequest, WantedBlob};
 use tonic::Request;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 
 use crate::tier::{Ordinal, Tier};
 
@@ -47,19 +47,18 @@ pub enum ControlError {
 }
 
 impl Control {
-    /// Makes connections that are opened when first needed.
+    /// Makes connections with `connect` that are opened when first needed.
     ///
     /// # Errors
-    /// [`ControlError::Connect`] for an unusable URL or certificate.
-    pub fn new(tier: &Tier, tls: Option<&ClientTlsConfig>) -> Result<Self, ControlError> {
+    /// [`ControlError::Connect`] for an unusable URL.
+    pub fn new(tier: &Tier, connect: impl Fn(&Endpoint) -> Channel) -> Result<Self, ControlError> {
         let connect = |ordinal, url: &str| {
             let failed = |source| ControlError::Connect { ordinal, source };
-            let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
-            endpoint = endpoint.connect_timeout(CONNECT_DEADLINE).timeout(ANSWER_DEADLINE);
-            if let Some(tls) = tls {
-                endpoint = endpoint.tls_config(tls.clone()).map_err(failed)?;
-            }
-            Ok((ordinal, PeerClient::new(endpoint.connect_lazy())))
+            // Whether the connection is secured is for `connect` to say.
+            let address = url.split_once("://").map_or(url, |(_, address)| address);
+            let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
+            let endpoint = endpoint.connect_timeout(CONNECT_DEADLINE).timeout(ANSWER_DEADLINE);
+            Ok((ordinal, PeerClient::new(connect(&endpoint))))
         };
         let peers = tier
             .others()

@@ -4,6 +4,7 @@
 //! it lives. What needs the cluster answers "not yet" until then.
 
 mod assembly;
+mod grpc;
 mod servers;
 mod tls;
 
@@ -26,6 +27,8 @@ use crate::metrics::start_gauges;
 use crate::registry::Registry;
 use crate::reports::Reports;
 use crate::tier::PeerUrlError;
+
+pub(crate) use grpc::Caller;
 
 use assembly::{Base, Disk, Domain};
 use servers::Listeners;
@@ -137,6 +140,7 @@ pub async fn start(
         opened.service,
         &member,
         tls.as_ref(),
+        &config.access,
         shutdown.tasks(Phase::Flush),
     );
 

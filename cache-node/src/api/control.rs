@@ -14,6 +14,7 @@ use proto::v1 as pb;
 use raft::MetaHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::access::admission::{Admission, Admissions};
@@ -21,6 +22,7 @@ use crate::access::granting::{GrantError, Granted, Granting, Login, Offered};
 use crate::access::role::role_of;
 use crate::desired::board::{Board, Watching};
 use crate::desired::platforms;
+use crate::node::Caller;
 use crate::tags::Tags;
 
 /// Watchers at once: the controller's two replicas, and people.
@@ -53,12 +55,15 @@ pub(crate) struct ControlApi {
     /// Without certificates nobody can be told from anybody, and everyone may.
     has_tls: bool,
     watchers: Arc<Semaphore>,
+    /// Ends watches, which would hold the server up for ever.
+    stop: CancellationToken,
 }
 
 impl ControlApi {
     /// Answers from `parts`, once they are there.
-    pub(crate) fn new(parts: Arc<OnceLock<Arc<ControlParts>>>, has_tls: bool) -> Self {
+    pub(crate) fn new(parts: Arc<OnceLock<Arc<ControlParts>>>, has_tls: bool, stop: CancellationToken) -> Self {
         Self {
+            stop,
             parts,
             has_tls,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
@@ -67,9 +72,9 @@ impl ControlApi {
 
     fn parts<T>(&self, request: &Request<T>, allowed: &[Role]) -> Result<Arc<ControlParts>, Status> {
         if self.has_tls {
-            let certificates = request.peer_certs();
-            let shown = certificates.as_ref().and_then(|certificates| certificates.first());
-            let role = shown.and_then(role_of);
+            let caller: Option<&Caller> = request.extensions().get();
+            let certificate = caller.and_then(|caller| caller.certificate.as_ref());
+            let role = certificate.and_then(|certificate| role_of(certificate));
             if !role.is_some_and(|role| allowed.contains(&role)) {
                 return Err(Status::permission_denied("the certificate does not say that it may"));
             }
@@ -105,7 +110,9 @@ impl pb::control_server::Control for ControlApi {
         let permit = Arc::clone(&self.watchers).try_acquire_owned();
         let permit = permit.map_err(|_| Status::resource_exhausted("too many watchers"))?;
         let watching = Watching::from(&request.into_inner().resume);
-        Ok(Response::new(changes(Arc::clone(&parts.board), watching, permit)))
+        let told = changes(Arc::clone(&parts.board), watching, permit);
+        let stopped = self.stop.clone().cancelled_owned();
+        Ok(Response::new(told.take_until(stopped).boxed()))
     }
 
     async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Result<Response<pb::RefreshReply>, Status> {

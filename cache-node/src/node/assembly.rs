@@ -90,7 +90,10 @@ impl Base {
         let nodes = NodeClient::new(tls::node_transport(tls));
         start_pings(&tier, &nodes, &tasks);
         layout::start(ledger.clone(), config.peers.clone(), &tasks);
-        let control = Control::new(&tier, tls.map(NodeTls::tonic_client).as_ref())?;
+        let control = Control::new(&tier, |endpoint| match tls {
+            Some(tls) => tls.channel(endpoint),
+            None => endpoint.connect_lazy(),
+        })?;
         feature_level::start(ledger.clone(), &tasks);
         let keys = Arc::new(KeyRing::new(config.access.keys_dir.clone()));
         access::start_rewrap(ledger.clone(), Arc::clone(&keys), &tasks);

@@ -9,16 +9,20 @@ use daemon::task::TaskSet;
 use daemon::telemetry::Metrics;
 use distribution::{Routes, Server};
 use meta::Addresses;
+use proto::access::Role;
 use proto::v1::control_server::ControlServer;
 use proto::v1::peer_server::PeerServer;
 use raft::RaftService;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 
+use super::grpc::{self, Caller};
 use super::tls::NodeTls;
 use super::{Member, StartError};
+use crate::access::role::role_of;
 use crate::api::{ControlApi, PeerApi};
-use crate::config::{Config, Listen};
+use crate::config::{AccessConfig, Config, Listen};
 use crate::registry::Registry;
 
 /// What a part answers while the node is not a member yet.
@@ -83,38 +87,53 @@ pub(super) fn start_admin(
         .start(listener, tasks);
 }
 
-/// Serves consensus, and peers.
+/// Lets only cache nodes call what cache nodes say to each other, where roles are enforced.
+#[derive(Clone, Copy)]
+struct AmongNodes {
+    enforce: bool,
+}
+
+impl Interceptor for AmongNodes {
+    fn call(&mut self, request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        let caller: Option<&Caller> = request.extensions().get();
+        let certificate = caller.and_then(|caller| caller.certificate.as_ref());
+        let role = certificate.and_then(|certificate| role_of(certificate));
+        if self.enforce && role != Some(Role::CacheNode) {
+            return Err(tonic::Status::permission_denied("only cache nodes may"));
+        }
+        Ok(request)
+    }
+}
+
+/// Serves consensus, peers, and the controller.
 pub(super) fn start_grpc(
     listener: TcpListener,
     raft: RaftService,
     member: &Member,
     tls: Option<&NodeTls>,
+    access: &AccessConfig,
     tasks: &TaskSet,
 ) {
     let peer = PeerServer::new(PeerApi::new(std::sync::Arc::clone(&member.blobs)));
+    let among_nodes = AmongNodes {
+        enforce: access.enforce && tls.is_some(),
+    };
     let mut server = tonic::transport::Server::builder();
-    if let Some(tls) = tls {
-        server = match server.tls_config(tls.tonic_server()) {
-            Ok(server) => server,
-            Err(error) => {
-                // The same files were parsed when they were loaded.
-                tracing::error!(error = one_line(&error), "gRPC cannot use this node's certificates");
-                return;
-            }
-        };
-    }
-    let control = ControlServer::new(ControlApi::new(std::sync::Arc::clone(&member.control), tls.is_some()));
+    let control = ControlServer::new(ControlApi::new(
+        std::sync::Arc::clone(&member.control),
+        tls.is_some(),
+        tasks.stop_token(),
+    ));
     let control = control.max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
     let router = server
-        .add_service(raft.into_server())
-        .add_service(peer)
+        .add_service(InterceptedService::new(raft.into_server(), among_nodes))
+        .add_service(InterceptedService::new(peer, among_nodes))
         .add_service(control);
+    let incoming = grpc::incoming(listener, tls.map(NodeTls::grpc_server), tasks);
     let stop = tasks.stop_token();
     tasks.spawn_critical("grpc", async move {
         let stopped = stop.cancelled_owned();
-        let served = router
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
-            .await;
+        let served = router.serve_with_incoming_shutdown(incoming, stopped).await;
         if let Err(error) = served {
             tracing::error!(error = one_line(&error), "gRPC ended");
         }

@@ -6,9 +6,10 @@ use daemon::task::TaskSet;
 use daemon::tls::{Protocol, Tls, TlsError};
 use raft::{BadAddress, Connect, endpoint};
 use rustls::ServerConfig;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity, ServerTlsConfig};
+use tonic::transport::{Channel, Endpoint};
 use upstream::NodeTransport;
 
+use super::grpc;
 use crate::config::TlsFiles;
 
 /// This node's identity.
@@ -29,18 +30,13 @@ impl NodeTls {
         self.0.server_config(Protocol::Http1)
     }
 
-    pub(super) fn tonic_server(&self) -> ServerTlsConfig {
-        let pem = self.0.pem();
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&pem.cert, &pem.key))
-            .client_ca_root(Certificate::from_pem(&pem.ca))
+    pub(super) fn grpc_server(&self) -> Arc<ServerConfig> {
+        self.0.server_config(Protocol::Http2)
     }
 
-    pub(super) fn tonic_client(&self) -> ClientTlsConfig {
-        let pem = self.0.pem();
-        ClientTlsConfig::new()
-            .identity(Identity::from_pem(&pem.cert, &pem.key))
-            .ca_certificate(Certificate::from_pem(&pem.ca))
+    /// A channel to `endpoint`, whose URL has the scheme `http`: the connection is secured here.
+    pub(super) fn channel(&self, endpoint: &Endpoint) -> Channel {
+        grpc::secured_channel(endpoint, self.0.client_config(Protocol::Http2))
     }
 }
 
@@ -65,14 +61,10 @@ impl PeerConnect {
 
 impl Connect for PeerConnect {
     fn channel(&self, address: &str) -> Result<Channel, BadAddress> {
-        let Some(tls) = &self.tls else {
-            return Ok(endpoint("http", address)?.connect_lazy());
-        };
-        let secured = endpoint("https", address)?.tls_config(tls.tonic_client());
-        let endpoint = secured.map_err(|source| BadAddress {
-            address: address.to_owned(),
-            source,
-        })?;
-        Ok(endpoint.connect_lazy())
+        let endpoint = endpoint("http", address)?;
+        Ok(match &self.tls {
+            Some(tls) => tls.channel(&endpoint),
+            None => endpoint.connect_lazy(),
+        })
     }
 }
