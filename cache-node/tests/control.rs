@@ -369,6 +369,23 @@ async fn what_anyone_may_pull_needs_no_grant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_key_sealed_is_sealed_with_the_new_one() {
+    let image = hello("1", 1);
+    let source = private_source(basic(), &image).await;
+    let (_node, mut control, keys) = controlled(&source, "").await;
+    let name = reference(&image);
+    grant(&mut control, "team-a", &name, &[PASSWORD]).await;
+    write_key(keys.path(), "k2", 2);
+    // Keys are read, and credentials looked at, every five seconds each.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    std::fs::remove_file(keys.path().join("k1")).unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    desire(&mut control, std::slice::from_ref(&name), &["linux/amd64"]).await;
+    let mut watched = Watched::start(&mut control, b"").await;
+    watched.until_ready(&name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_key_nothing_is_stored() {
     let image = hello("1", 1);
     let source = private_source(basic(), &image).await;
