@@ -17,6 +17,7 @@ mod pod;
 mod proxy_standing;
 mod reconciler;
 mod run;
+mod schedule;
 mod state;
 mod tier;
 mod usage;

@@ -1,9 +1,7 @@
 //! The one task that owns the state: takes changes in, makes plans, has them carried out.
 //!
-//! A plan replaces the one before. What a plan wants and is under way already is left alone; what failed waits longer
-//! each time, and is only done again if a later plan still wants it.
+//! What begins when is the business of [`Schedule`]; here is the loop around it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,6 +16,7 @@ use crate::action::{Action, ActionKey, Notice};
 use crate::executor::{ActionError, Executor, Outcome};
 use crate::metrics;
 use crate::plan::{Plan, Policy, plan};
+use crate::schedule::Schedule;
 use crate::state::{Change, Seen, State};
 
 /// Changes come in bursts; one plan is made for those of this long.
@@ -28,40 +27,24 @@ const TICK: Duration = Duration::from_secs(5);
 const BATCH: usize = 512;
 /// What an action may take in all; every call inside has a deadline of its own.
 const ACTION_DEADLINE: Duration = Duration::from_secs(60);
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Owns the state.
 pub(crate) struct Reconciler {
     state: State,
     policy: Policy,
     executor: Executor,
-    at_once_max: usize,
-    queue: VecDeque<Action>,
-    /// Not part of any plan: they are told once.
-    notices: VecDeque<Action>,
-    under_way: BTreeSet<ActionKey>,
-    failing: BTreeMap<ActionKey, Failing>,
-}
-
-struct Failing {
-    tries: u32,
-    until: Instant,
+    schedule: Schedule,
 }
 
 type Done = (ActionKey, Result<Outcome, ActionError>);
 
 impl Reconciler {
-    pub(crate) fn new(policy: Policy, executor: Executor, at_once_max: usize) -> Self {
+    pub(crate) fn new(policy: Policy, executor: Executor, objects_max: usize) -> Self {
         Self {
             state: State::default(),
             policy,
             executor,
-            at_once_max,
-            queue: VecDeque::new(),
-            notices: VecDeque::new(),
-            under_way: BTreeSet::new(),
-            failing: BTreeMap::new(),
+            schedule: Schedule::new(objects_max),
         }
     }
 
@@ -88,9 +71,7 @@ impl Reconciler {
                     due = Instant::now() + TICK;
                 }
             }
-            while running.len() < self.at_once_max
-                && let Some(action) = self.notices.pop_front().or_else(|| self.queue.pop_front())
-            {
+            while let Some(action) = self.schedule.next() {
                 running.push(self.begin(action));
             }
         }
@@ -103,20 +84,11 @@ impl Reconciler {
         let Plan { actions, used_grants } = plan(&self.state, &self.policy, now);
         self.state.grants.note_used(&used_grants, now);
         metrics::state(&self.state);
-        let instant = Instant::now();
-        self.failing.retain(|_, failing| failing.until + BACKOFF_MAX > instant);
-        let waits = |key: &ActionKey| self.failing.get(key).is_some_and(|failing| failing.until > instant);
-        let mut planned = self.under_way.clone();
-        let due = actions.into_iter().filter(|action| {
-            let key = action.key();
-            !waits(&key) && planned.insert(key)
-        });
-        self.queue = due.collect();
+        self.schedule.replace(actions, Instant::now());
     }
 
-    fn begin(&mut self, action: Action) -> BoxFuture<'static, Done> {
+    fn begin(&self, action: Action) -> BoxFuture<'static, Done> {
         let key = action.key();
-        self.under_way.insert(key.clone());
         let executor = self.executor.clone();
         Box::pin(async move {
             let done = tokio::time::timeout(ACTION_DEADLINE, executor.carry_out(action)).await;
@@ -125,25 +97,10 @@ impl Reconciler {
     }
 
     fn settle(&mut self, key: ActionKey, done: Result<Outcome, ActionError>) {
-        self.under_way.remove(&key);
+        self.schedule.settle(key.clone(), done.is_ok(), Instant::now());
         match done {
-            Ok(outcome) => {
-                self.failing.remove(&key);
-                self.remember(outcome);
-            }
-            Err(error) => {
-                error.report(&format!("{key:?}"));
-                let tries = self.failing.get(&key).map_or(0, |failing| failing.tries);
-                let wait = BACKOFF_FIRST.saturating_mul(1 << tries.min(10)).min(BACKOFF_MAX);
-                let until = Instant::now() + wait;
-                self.failing.insert(
-                    key,
-                    Failing {
-                        tries: tries + 1,
-                        until,
-                    },
-                );
-            }
+            Ok(outcome) => self.remember(outcome),
+            Err(error) => error.report(&format!("{key:?}")),
         }
     }
 
@@ -182,7 +139,7 @@ impl Reconciler {
         let mut objects = self.state.repositories.iter().map(|(_, object)| object);
         let object = objects.find(|object| object.spec.name == repository);
         if let Some((object, notice)) = object.cloned().zip(notice) {
-            self.notices.push_back(Action::TellRepository {
+            self.schedule.add(Action::TellRepository {
                 object: Box::new(object),
                 notice,
             });
