@@ -219,6 +219,11 @@ fn describe(patch: &mut PatchBuilder<'_>, subject: &Subject, images: &[Slot<'_>]
     }
     reasons.write(patch);
     restored.write(patch);
+    let all_left = verdicts.iter().all(|verdict| verdict.decision == Decision::Left);
+    if all_left && pod.annotation(ANNOTATION_REWRITE_IMAGES).is_some() {
+        // Whoever wrote it meant it: the controller says "false" where it gives an original back.
+        return;
+    }
     let rewritten = is_rewritten(subject, images, verdicts);
     patch.annotation(
         ANNOTATION_REWRITE_IMAGES,

@@ -291,6 +291,14 @@ fn what_the_controller_gave_back_is_not_rewritten_again() {
     restored["spec"]["containers"][0]["image"] = json!("nginx:1");
     restored["metadata"]["annotations"][ANNOTATION_RESTORED] = json!("{\"app\": \"no proxy on its node\"}");
     assert_eq!(updated(&old, &restored), restored);
+    restored["metadata"]["annotations"]["kuik.enix.io/rewrite-images"] = json!("false");
+    add(&mut restored, "other", "localhost:7439/redis");
+    restored["metadata"]["annotations"]["original-image-other"] = json!("redis");
+    assert_eq!(
+        updated(&restored, &restored),
+        restored,
+        "though another stays rewritten"
+    );
     let anew = created(&restored);
     assert_eq!(
         image(&anew),
