@@ -97,7 +97,8 @@ pub struct CachedImageStatus {
 #[serde(rename_all = "camelCase")]
 pub struct UsedBy {
     /// Some of them, in the order of their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Written when empty too: statuses are merged, and would keep the last ones.
+    #[serde(default)]
     pub pods: Vec<PodName>,
     /// How many there are.
     #[serde(default)]

@@ -75,6 +75,12 @@ fn objects_of_v1_are_understood() {
 }
 
 #[test]
+fn an_image_that_nobody_uses_any_more_loses_its_list_of_pods() {
+    let unused = serde_json::to_value(UsedBy::default()).unwrap();
+    assert_eq!(unused, serde_json::json!({"pods": [], "count": 0}));
+}
+
+#[test]
 fn rules_are_left_out_unless_asked_for() {
     assert!(!print(false).unwrap().contains("x-kubernetes-validations"));
     assert_eq!(print(true).unwrap().matches("x-kubernetes-validations").count(), 2);
