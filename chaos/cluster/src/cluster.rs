@@ -59,6 +59,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has the API server check manifests strictly, without keeping them.
+    ///
+    /// # Errors
+    /// If it refuses one, or does not know a field of one.
+    pub fn apply_strictly_dry(&self, manifests: &str) -> Result<()> {
+        let arguments = [
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "--server-side",
+            "--force-conflicts",
+            "--filename",
+            "-",
+        ];
+        self.client("kubectl", &arguments, Some(manifests))?;
+        Ok(())
+    }
+
     /// Asks for objects: `get(&["pods", "--namespace", "x"])`; a list or one object, as `kubectl get` does.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Kuik {
         Ok(OWN_IMAGE.to_owned())
     }
 
-    /// Installs the chart with three cache nodes, and waits until all of it is ready.
+    /// Installs the chart with three cache nodes, and waits until all of it is ready. `values` go to helm as they are.
     ///
     /// # Errors
     /// If something is not ready within a minute.
@@ -151,9 +151,10 @@ fn helm_upgrade(cluster: &Cluster, image: &str, values: &[&str]) -> Result<()> {
         NAMESPACE,
         "--create-namespace",
     ];
-    for setting in settings.iter().map(String::as_str).chain(values.iter().copied()) {
+    for setting in &settings {
         arguments.extend(["--set", setting]);
     }
+    arguments.extend(values);
     cluster.helm(&arguments)?;
     Ok(())
 }

@@ -19,5 +19,5 @@ pub mod wait;
 pub use cluster::Cluster;
 pub use kuik::{Kuik, NAMESPACE, PROXY_NAMESPACE, RELEASE, wait_ready};
 pub use machine::{Machine, Source};
-pub use object::{Deployment, Pod};
+pub use object::{Deployment, Pod, pull_secret};
 pub use stage::Stage;

@@ -179,6 +179,22 @@ impl Machine {
         self.run(&[&["ctr", node, "images", "rm", "--sync"], same.as_slice()].concat())
     }
 
+    /// Pulls an image on a node past the kubelet, so without the API server.
+    ///
+    /// # Errors
+    /// If the pull fails, with `ctr`'s message.
+    pub fn pull(&self, node: &str, image: &str) -> Result<()> {
+        self.run(&["ctr", node, "images", "pull", "--plain-http", image])
+    }
+
+    /// Makes the volumes that nobody claims any more usable again, empty.
+    ///
+    /// # Errors
+    /// If there is no API server.
+    pub fn free_volumes(&self) -> Result<()> {
+        self.run(&["volumes"])
+    }
+
     /// Runs a command on a node, and returns what it printed.
     ///
     /// # Errors

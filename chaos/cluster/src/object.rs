@@ -14,6 +14,7 @@ pub struct Pod {
     node: Option<String>,
     pull_policy: Option<&'static str>,
     pull_secret: Option<String>,
+    ends: bool,
 }
 
 impl Pod {
@@ -26,6 +27,7 @@ impl Pod {
             node: None,
             pull_policy: None,
             pull_secret: None,
+            ends: false,
         }
     }
 
@@ -57,6 +59,13 @@ impl Pod {
         self
     }
 
+    /// That ends well as soon as it runs.
+    #[must_use]
+    pub fn ending(mut self) -> Self {
+        self.ends = true;
+        self
+    }
+
     /// Namespace and name.
     pub(crate) fn key(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
@@ -85,6 +94,10 @@ impl Pod {
         }
         if let Some(secret) = &self.pull_secret {
             spec["imagePullSecrets"] = json!([{"name": secret}]);
+        }
+        if self.ends {
+            spec["restartPolicy"] = json!("Never");
+            spec["containers"][0]["args"] = json!(["true"]);
         }
         spec
     }
@@ -134,4 +147,16 @@ impl Deployment {
             },
         })
     }
+}
+
+/// A pull secret for `private.kuik.test`.
+pub fn pull_secret(name: &str, namespace: &str) -> Value {
+    let registries = json!({"auths": {"private.kuik.test": {"username": "puller", "password": "secret"}}});
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": registries.to_string()},
+    })
 }

@@ -76,7 +76,7 @@ impl Cluster {
         Ok(all.into_iter().find(|cached| cached["spec"]["sourceImage"] == image))
     }
 
-    /// Waits until the CachedImage of an image says that all of it is cached.
+    /// Waits until the CachedImage of an image says that all of it is cached, with every copy made.
     ///
     /// # Errors
     /// If it does not say so in time, with its status.
@@ -84,7 +84,7 @@ impl Cluster {
         let mut last = None;
         let waited = crate::wait::until(deadline, &format!("{image} to be cached"), || {
             last = self.cached_image(image)?;
-            Ok(last.clone().filter(|cached| cached["status"]["isCached"] == true))
+            Ok(last.clone().filter(|cached| cached["status"]["phase"] == "Ready"))
         });
         match waited {
             Ok((cached, _)) => Ok(cached),

@@ -12,11 +12,17 @@ use anyhow::{Context, Result};
 use crate::access::{Access, KUBECONFIG_VARIABLE};
 use crate::cluster::Cluster;
 use crate::kuik::Kuik;
-use crate::machine::Machine;
+use crate::machine::{Machine, Source};
 use crate::report;
 
 /// Three nodes, the second with Debian's containerd 1.6 and the others with the newest.
 const OWN_CLUSTER: [&str; 4] = ["--nodes", "3", "--containerd", "mixed"];
+
+/// Names the image that pods run on a cluster of others.
+const APP_IMAGE_VARIABLE: &str = "KUIK_E2E_APP_IMAGE";
+
+/// The one they run if none is named.
+const PUBLIC_IMAGE: &str = "registry.k8s.io/pause:3.10";
 
 static STAGE: Mutex<Option<Ready>> = Mutex::new(None);
 
@@ -102,6 +108,17 @@ impl Stage {
     /// If kuik is not installed.
     pub fn kuik(&self) -> &Kuik {
         self.ready().kuik.as_ref().expect("kuik is installed")
+    }
+
+    /// An image that pods can run: one nobody has seen yet, or on a cluster of others a public one.
+    ///
+    /// # Panics
+    /// If the source registry does not take it.
+    pub fn app_image(&self, name: &str) -> String {
+        match self.cluster().machine() {
+            Some(machine) => self.must(machine.publish(Source::Public, name)),
+            None => std::env::var(APP_IMAGE_VARIABLE).unwrap_or_else(|_| PUBLIC_IMAGE.to_owned()),
+        }
     }
 
     /// The image kuik is installed from.
