@@ -18,6 +18,7 @@ mod proxy_standing;
 mod reconciler;
 mod run;
 mod schedule;
+mod self_test;
 mod state;
 mod tier;
 mod usage;
@@ -26,6 +27,7 @@ mod watches;
 pub use cleanup::{CleanupError, Leftovers, clean_up};
 pub use config::{Architectures, Certificates, Config, ConfigError, Install, NodeAddress};
 pub use run::start;
+pub use self_test::{SelfTestError, self_test};
 
 /// Who wrote a field, in objects that are written whole by this program.
 pub(crate) const FIELD_MANAGER: &str = "kuik-controller";

@@ -43,6 +43,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Ask the webhook, by a dry run, and the proxy of this node, for `helm test`
+    SelfTest {
+        /// Namespace whose pods are rewritten
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Port of the proxy
+        #[arg(long, default_value_t = 7439)]
+        proxy_port: u16,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +59,9 @@ fn main() -> ExitCode {
     match (arguments.command, arguments.config) {
         (Some(Command::Crds { rules }), _) => print_definitions(rules),
         (Some(Command::Cleanup { config }), _) => daemon::runtime::run_on(THREADS_MAX, clean_up(config)),
+        (Some(Command::SelfTest { namespace, proxy_port }), _) => {
+            daemon::runtime::run_on(THREADS_MAX, self_test(namespace, proxy_port))
+        }
         (None, Some(config)) => daemon::runtime::run_on(THREADS_MAX, run(config, arguments.pod)),
         (None, None) => unreachable!("clap requires --config without a subcommand"),
     }
@@ -97,6 +109,18 @@ async fn clean_up(path: PathBuf) -> Result<Ended, Failure> {
     let cause = Cause::Requested("cleaned up");
     Ok(Ended {
         cause,
+        still_running: Vec::new(),
+    })
+}
+
+async fn self_test(namespace: String, proxy_port: u16) -> Result<Ended, Failure> {
+    telemetry::init().map_err(Failure::bad_start)?;
+    let client = kube::Client::try_default().await.map_err(Failure::failed)?;
+    let tested = controller::self_test(&client, &namespace, proxy_port).await;
+    tested.map_err(Failure::failed)?;
+    println!("the webhook answers for namespace {namespace}, and the proxy at localhost:{proxy_port}");
+    Ok(Ended {
+        cause: Cause::Requested("tested"),
         still_running: Vec::new(),
     })
 }

@@ -175,7 +175,8 @@ fn plain_yaml_has_no_hooks_that_would_run_at_once() {
             .collect::<Vec<_>>()
     };
     assert_eq!(hooks(chart.clone()), Vec::<String>::new());
-    assert_eq!(hooks(chart.set("cleanup.enabled=true")), ["pre-delete"]);
+    assert_eq!(hooks(chart.clone().set("cleanup.enabled=true")), ["pre-delete"]);
+    assert_eq!(hooks(chart.set("tests.enabled=true")), ["test"; 4]);
 }
 
 #[test]
