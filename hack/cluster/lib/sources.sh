@@ -8,11 +8,13 @@ start_sources() {
     plug_in sources "$dns_address" "${registry_address[@]}"
   fi
   local name
-  for name in "${!registry_address[@]}"; do start_source "$name"; done
+  # One that was stopped on purpose stays so when the rest is started again.
+  for name in "${!registry_address[@]}"; do [ -e "$state/sources/$name.stopped" ] || start_source "$name"; done
 }
 
 start_source() {
   local place=$state/sources auth=
+  rm -f "$place/$1.stopped"
   # bcrypt of `secret`
   printf 'puller:%s\n' '$2a$05$br8ga4G4x0OjvJPW.zsuuuTHhyyDEAraLR6k4cRJBxB1K5PdyPtGu' >"$place/htpasswd"
   [ "$1" != private ] || auth="auth: {htpasswd: {realm: private, path: $place/htpasswd}}"
@@ -30,7 +32,10 @@ YAML
 # answers ADDRESS PORT: something listens there
 answers() { enter sources bash -c "exec 3<>/dev/tcp/$1/$2"; }
 
-stop_source() { stop sources "$1"; }
+stop_source() {
+  touch "$state/sources/$1.stopped"
+  stop sources "$1"
+}
 
 # each_source stop|start [NAME]
 each_source() {

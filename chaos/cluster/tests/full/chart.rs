@@ -1,6 +1,6 @@
 //! The chart, as the API server sees it.
 
-use cluster::{Kuik, NAMESPACE, RELEASE, Stage};
+use cluster::{Kuik, NAMESPACE, Stage};
 
 /// What a user of kuik v1 has.
 const V1_VALUES: &str = "../../charts/kube-image-keeper/ci/kuik-v1-values.yaml";
@@ -27,11 +27,17 @@ fn a_values_file_of_v1_installs() {
 fn the_api_server_takes_every_rendered_manifest_strictly() {
     let Some(stage) = Stage::enter() else { return };
     let chart = std::fs::canonicalize(CHART).unwrap();
+    let version = stage.must(stage.cluster().kubectl(&["get", "--raw", "/version"]));
+    let version: serde_json::Value = serde_json::from_str(&version).unwrap();
+    let version = version["gitVersion"].as_str().unwrap();
     for values in ["values.yaml", "values-ha.yaml"] {
         let values = chart.join(values);
         let rendered = stage.must(stage.cluster().helm(&[
             "template",
-            RELEASE,
+            "--kube-version",
+            version,
+            // Beside what is installed, so that nothing of it is an update.
+            "another",
             chart.to_str().unwrap(),
             "--namespace",
             NAMESPACE,
