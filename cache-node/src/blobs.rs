@@ -79,6 +79,8 @@ pub enum Kept {
     Held,
     /// It is being fetched.
     Filling,
+    /// The disk has no room for it.
+    NoRoom,
 }
 
 impl Blobs {
@@ -193,6 +195,9 @@ impl Blobs {
         if self.fills().len() >= BACKGROUND_FILLS_MAX {
             return Kept::Filling;
         }
+        if !self.has_room(size_bytes).await {
+            return Kept::NoRoom;
+        }
         // The fill goes on without its reader.
         if let Err(error) = self.attach(repository, digest, size_bytes, Asked::by_this_node()) {
             tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not fetched now");
@@ -200,10 +205,19 @@ impl Blobs {
         Kept::Filling
     }
 
+    /// Says whether a blob of that many bytes fits on the disk. One that cannot be measured is left to the write to judge.
+    pub async fn has_room(&self, size_bytes: Option<u64>) -> bool {
+        let space = self.parts.store.space().await;
+        space.map_or(true, |space| space.free_bytes >= size_bytes.unwrap_or(1).max(1))
+    }
+
     /// Begins to copy a blob from whichever node holds it, unless it is here or on its way.
     pub async fn copy_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: u64) -> Kept {
         if self.find(digest).await.is_some() {
             return Kept::Held;
+        }
+        if !self.has_room(Some(size_bytes)).await {
+            return Kept::NoRoom;
         }
         if let Err(error) = self.fill(repository, digest, Some(size_bytes), Scope::COPIES) {
             tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not copied now");

@@ -44,6 +44,7 @@ impl Peer for PeerApi {
             match blobs.keep_if_missing(&repository, &digest, blob.size_bytes).await {
                 Kept::Held => reply.held += 1,
                 Kept::Filling => reply.filling += 1,
+                Kept::NoRoom => {}
             }
         }
         Ok(Response::new(reply))

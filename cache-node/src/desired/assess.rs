@@ -137,8 +137,8 @@ impl Assessed {
     }
 
     /// Wanted blobs that nobody has.
-    pub(super) fn absent(&self) -> impl Iterator<Item = &Digest> {
+    pub(super) fn absent(&self) -> impl Iterator<Item = (&Digest, u64)> {
         let absent = self.blobs.iter().filter(|(_, blob)| blob.present.is_none());
-        absent.map(|(digest, _)| digest)
+        absent.map(|(digest, blob)| (digest, blob.size_bytes))
     }
 }

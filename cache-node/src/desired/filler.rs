@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::assess::{Assessed, Resolved};
 use crate::asked::Asked;
+use crate::blobs::Blobs;
 use crate::completion::Completion;
 use crate::manifests::Manifests;
 use crate::pull_error::PullError;
@@ -42,6 +43,8 @@ pub struct FillerParts {
     pub manifests: Arc<Manifests>,
     /// Makes images whole.
     pub completion: Completion,
+    /// Says whether there is room for more.
+    pub blobs: Arc<Blobs>,
     /// Says why a blob does not come.
     pub sources: Arc<Sources>,
     /// Takes what is learned.
@@ -80,8 +83,8 @@ enum Step {
     Rest,
     AskTag,
     Fetch(Vec<Digest>),
-    /// Make these manifests whole; the blob is one that is missing.
-    Complete(Vec<Digest>, Option<Digest>),
+    /// Make these manifests whole; the blob is one that is missing, with its length in bytes.
+    Complete(Vec<Digest>, Option<(Digest, u64)>),
 }
 
 fn step(resolved: &Resolved, assessed: &Assessed) -> Step {
@@ -94,7 +97,8 @@ fn step(resolved: &Resolved, assessed: &Assessed) -> Step {
     if assessed.is_whole {
         return Step::Rest;
     }
-    Step::Complete(assessed.known.clone(), assessed.absent().next().cloned())
+    let absent = assessed.absent().next().map(|(digest, bytes)| (digest.clone(), bytes));
+    Step::Complete(assessed.known.clone(), absent)
 }
 
 /// The pause after so many failures in a row; `random` is drawn evenly from 0 to 1.
@@ -251,7 +255,7 @@ impl Inner {
                     self.parts.completion.promote_when_whole(repository, &tag, candidate);
                 }
                 match absent.as_ref().filter(|_| self.is_stuck(reference)) {
-                    Some(blob) => self.probe(repository, blob).await,
+                    Some((blob, bytes)) => self.probe(repository, blob, *bytes).await,
                     None => Ok(()),
                 }
             }
@@ -259,7 +263,11 @@ impl Inner {
     }
 
     /// Asks why a blob does not come.
-    async fn probe(&self, repository: &oci::Repository, blob: &Digest) -> Result<(), PullError> {
+    async fn probe(&self, repository: &oci::Repository, blob: &Digest, bytes: u64) -> Result<(), PullError> {
+        if !self.parts.blobs.has_room(Some(bytes)).await {
+            let why = format!("no room for a layer of {bytes} bytes: the cache needs a larger volume");
+            return Err(PullError::unavailable(why));
+        }
         let probed = self.parts.sources.head_blob(repository, blob, PROBE_PATIENCE).await;
         probed.map(|_| ())
     }

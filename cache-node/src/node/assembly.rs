@@ -306,6 +306,7 @@ fn start_desired(
         tags: Arc::clone(tags),
         manifests: Arc::clone(manifests),
         completion,
+        blobs: Arc::clone(blobs),
         sources: Arc::clone(&base.sources),
         recorder: base.recorder.clone(),
         tasks: base.tasks.clone(),
