@@ -140,12 +140,10 @@ async fn give_back(client: &Client, config: &Config) -> Result<Leftovers, kube::
     loop {
         let page = Api::<Pod>::all(client.clone()).list(&parameters).await?;
         for pod in &page.items {
-            release_one(
-                &Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default()),
-                pod,
-                FINALIZER_POD_V1,
-            )
-            .await?;
+            let pods = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+            if let Err(error) = release_one(&pods, pod, FINALIZER_POD_V1).await {
+                tracing::warn!(%error, pod = pod.name_any(), "finalizer of kuik v1 not removed");
+            }
             if let Some((key, facts)) = reduce(pod, &proxies) {
                 give_back_one(client, &key, &facts, &mut leftovers).await;
             }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use k8s_openapi::api::core::v1::Secret;
 use oci::Repository;
 use serde::Deserialize;
@@ -83,7 +83,7 @@ fn login(key: &str, entry: Entry) -> Option<Login> {
     let (username, password) = if entry.auth.is_empty() {
         (entry.username, entry.password)
     } else {
-        let decoded = STANDARD.decode(entry.auth.trim()).ok()?;
+        let decoded = STANDARD_NO_PAD.decode(entry.auth.trim().trim_end_matches('=')).ok()?;
         let decoded = String::from_utf8(decoded).ok()?;
         let (username, password) = decoded.split_once(':')?;
         (username.to_owned(), password.trim_end_matches('\0').to_owned())
@@ -173,7 +173,15 @@ mod tests {
     }
 
     fn auth(user: &str) -> Value {
-        json!({"auth": STANDARD.encode(format!("{user}:p:w"))})
+        json!({"auth": base64::engine::general_purpose::STANDARD.encode(format!("{user}:p:w"))})
+    }
+
+    #[test]
+    fn auth_is_read_with_padding_and_without() {
+        for auth in ["dTpwdw==", "dTpwdw"] {
+            let secret = secret(CONFIG_JSON, &json!({"auths": {"reg.io": {"auth": auth}}}));
+            assert_eq!(users(&secret, "reg.io/a"), ["u"], "{auth}");
+        }
     }
 
     #[test]

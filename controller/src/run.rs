@@ -29,7 +29,7 @@ const PROXY_COMPONENT: &str = "proxy";
 /// Who events are from.
 const REPORTER: &str = "kuik-controller";
 /// How long the work has to end before the lease is given back.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Starts the controller. It is ready at once, as one that waits to lead is in order.
 pub fn start(config: Config, client: Client, identity: &str, shutdown: &Shutdown) {

@@ -89,12 +89,14 @@ pub fn start(
         supply: NetworkSupply::new(&node_urls, tls.as_ref(), config.node_name, registries.clone()),
     });
     let facts = Arc::new(Facts::default());
+    let has_tier = !node_urls.is_empty();
     start_background(&pull, &facts, wanted, shutdown);
     let known = Arc::clone(&facts);
     let registry = Arc::new(ProxyRegistry {
         pull,
         totals: HttpTotals::default(),
         knows_host: Box::new(move |host| registries.knows(host) || known.knows(host)),
+        has_tier,
         facts,
     });
     let bounds = Bounds {

@@ -29,8 +29,8 @@ const HOSTS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     hosts_with_port: RwLock<HashSet<SourceHost>>,
-    /// When the last question that has been answered, or failed, was asked.
-    asked: watch::Sender<Option<Instant>>,
+    /// When the last question that has been answered, or failed, was asked, and whether it was answered.
+    asked: watch::Sender<Option<(Instant, bool)>>,
     ask_now: Notify,
 }
 
@@ -49,28 +49,28 @@ impl Facts {
         *self.hosts_with_port.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
-    /// Waits until the facts are those of now, or cannot be had within a moment.
-    pub(crate) async fn newer(&self) {
+    /// Waits until the facts are those of now; says no if they cannot be had within a moment.
+    pub(crate) async fn newer(&self) -> bool {
         let now = Instant::now();
         let wanted = now.checked_sub(FRESH).unwrap_or(now);
-        let is_fresh = |asked: &Option<Instant>| asked.is_some_and(|asked| asked >= wanted);
+        let is_fresh = |asked: &Option<(Instant, bool)>| asked.is_some_and(|(asked, _)| asked >= wanted);
         let mut asked = self.asked.subscribe();
-        if is_fresh(&asked.borrow_and_update()) {
-            return;
+        if !is_fresh(&asked.borrow_and_update()) {
+            self.ask_now.notify_one();
         }
-        self.ask_now.notify_one();
-        // Without an answer the path means what it would mean without that host.
-        let _newer = timeout(PATIENCE, asked.wait_for(is_fresh)).await;
+        let newer = timeout(PATIENCE, asked.wait_for(is_fresh)).await;
+        matches!(newer, Ok(Ok(asked)) if asked.is_some_and(|(_, answered)| answered))
     }
 
     /// Keeps the facts new, until dropped.
     pub(crate) async fn run<S: Supply>(&self, pull: &Pull<S>) -> Infallible {
         loop {
             let began = Instant::now();
-            if let Some(facts) = pull.facts().await {
-                self.replace(&facts);
+            let facts = pull.facts().await;
+            if let Some(facts) = &facts {
+                self.replace(facts);
             }
-            self.asked.send_replace(Some(began));
+            self.asked.send_replace(Some((began, facts.is_some())));
             let _elapsed = timeout(INTERVAL, self.ask_now.notified()).await;
         }
     }

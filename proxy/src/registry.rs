@@ -28,6 +28,8 @@ pub(crate) struct ProxyRegistry<S> {
     pub(crate) totals: HttpTotals,
     /// Whether the configuration has this `host:port`, which a path may then write `host-port`.
     pub(crate) knows_host: Box<dyn Fn(&SourceHost) -> bool + Send + Sync>,
+    /// There are cache nodes, which know what pods call registries.
+    pub(crate) has_tier: bool,
     /// Asked again where a path may name a host that is not known.
     pub(crate) facts: Arc<Facts>,
 }
@@ -35,8 +37,15 @@ pub(crate) struct ProxyRegistry<S> {
 impl<S> ProxyRegistry<S> {
     async fn repository(&self, name: &RepositoryName, context: &RequestContext) -> Result<Repository, RegistryError> {
         let host = Repository::host_with_port(name).filter(|_host| context.ns.is_none());
-        if host.is_some_and(|host| !(self.knows_host)(&host)) {
-            self.facts.newer().await;
+        if let Some(host) = host.filter(|host| !(self.knows_host)(host))
+            && !self.facts.newer().await
+            && self.has_tier
+        {
+            // Guessing could give another registry's bytes under this name.
+            return Err(RegistryError::Unavailable {
+                why: format!("no cache node says whether {host} is a registry: write docker.io/… if it is none"),
+                retry_after: Some(RETRY_AFTER),
+            });
         }
         Repository::from_path(name, context.ns.as_ref(), &self.knows_host)
             .map_err(|error| RegistryError::NameInvalid { why: error.to_string() })

@@ -74,6 +74,8 @@ pub enum GrantError {
 enum Tried {
     Works,
     Refuses(String),
+    /// It has no such image, or will not say that it has.
+    Lacks(String),
     Silent(String),
 }
 
@@ -113,7 +115,7 @@ impl Granting {
         let mut why = match self.try_as(open, image).await {
             Tried::Works => return self.public(&image.repository).await,
             Tried::Silent(why) => return Ok(Granted::Unreachable { why }),
-            Tried::Refuses(why) => why,
+            Tried::Refuses(why) | Tried::Lacks(why) => why,
         };
         if self.keys.active().is_none() {
             return Ok(Granted::NoKey);
@@ -124,6 +126,9 @@ impl Granting {
             match self.try_as(identity, image).await {
                 Tried::Works => return self.record(namespace, &image.repository, offered).await,
                 Tried::Refuses(reason) => why = reason,
+                // Some registries say so of what they will not show. An image that is gone takes no grant away.
+                Tried::Lacks(reason) if self.holds_grant(namespace, &image.repository) => silent = Some(reason),
+                Tried::Lacks(reason) => why = reason,
                 Tried::Silent(reason) => silent = Some(reason),
             }
         }
@@ -139,10 +144,8 @@ impl Granting {
         let asked = client.head_manifest(&image.repository, &reference);
         match timeout(TRY_PATIENCE, asked).await {
             Ok(Ok(_)) => Tried::Works,
-            // Some registries say so of what they will not show.
-            Ok(Err(error @ (UpstreamError::Denied { .. } | UpstreamError::NotFound { .. }))) => {
-                Tried::Refuses(one_line(&error))
-            }
+            Ok(Err(error @ UpstreamError::Denied { .. })) => Tried::Refuses(one_line(&error)),
+            Ok(Err(error @ UpstreamError::NotFound { .. })) => Tried::Lacks(one_line(&error)),
             Ok(Err(error)) => Tried::Silent(one_line(&error)),
             Err(_) => Tried::Silent(format!("{} did not answer in {TRY_PATIENCE:?}", image.repository.host)),
         }
@@ -195,6 +198,10 @@ impl Granting {
             .await?;
         }
         Ok(())
+    }
+
+    fn holds_grant(&self, namespace: &str, repository: &Repository) -> bool {
+        view::grant(&self.ledger.local(), repository, namespace).is_ok_and(|grant| grant.is_some())
     }
 
     fn repositories_of(&self, namespace: &str) -> Result<Vec<Repository>, meta::ReadError> {

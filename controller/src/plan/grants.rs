@@ -126,7 +126,7 @@ fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
     }
     let wait = match grant.result {
         GrantResult::Unreachable => RETRY_AFTER,
-        GrantResult::Refused | GrantResult::NoSecret if demand.fails => RETRY_AFTER,
+        _ if demand.fails => RETRY_AFTER,
         GrantResult::Refused | GrantResult::Standing => REFUSED_AGAIN_AFTER,
         GrantResult::Granted | GrantResult::Public | GrantResult::NoSecret => AGAIN_AFTER,
     };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::v1::ImagePhase;
+
 use super::View;
 use crate::action::{Action, Restoration, RestoredImage};
 use crate::grant::{GrantKey, GrantResult};
@@ -67,12 +69,24 @@ fn reason(view: &View<'_>, key: &PodKey, pod: &PodFacts, image: &PodImage) -> Op
     if away.is_some_and(|since| view.now.duration_since(since).unsigned_abs() >= patience) {
         return Some(format!("no proxy is ready on node {}", pod.node));
     }
-    (image.waiting == Waiting::PullFailed && is_refused(view, key, image)).then(|| {
+    if image.waiting != Waiting::PullFailed {
+        return None;
+    }
+    if let Some(error) = failure(view, image) {
+        return Some(format!("the cache cannot fetch {}: {error}", image.original));
+    }
+    is_refused(view, key, image).then(|| {
         format!(
             "namespace {} has no grant for the private image {}",
             key.namespace, image.original
         )
     })
+}
+
+/// Why the tier has nothing of an image, where it has tried. The direct pull may do better, and can do no worse.
+fn failure<'view>(view: &'view View<'_>, image: &PodImage) -> Option<&'view str> {
+    let state = view.state.tier.get(image.image.as_ref()?)?;
+    (state.phase() == ImagePhase::Failed && state.digest.is_empty()).then_some(state.error.as_str())
 }
 
 fn is_refused(view: &View<'_>, key: &PodKey, image: &PodImage) -> bool {

@@ -80,12 +80,15 @@ async fn the_first_pull_from_a_host_with_a_port_goes_to_it() {
 }
 
 #[tokio::test]
-async fn a_tier_that_tells_nothing_holds_no_pull_up_for_long() {
+async fn a_host_with_a_port_that_the_tier_does_not_tell_of_is_never_taken_for_another() {
     let world = World::start(1, Link::MutualTls).await;
     world.nodes[0].set(|settings| settings.documents = Documents::Hang);
     let started = Instant::now();
-    world.get("/v2/other.corp-5000/a/b/manifests/v1").await;
-    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    for path in ["/v2/other.corp-5000/a/b/manifests/v1", "/v2/other-5000/b/manifests/v1"] {
+        assert_eq!(world.get(path).await.status, 503, "{path}");
+    }
+    assert!(started.elapsed() < 2 * AT_ONCE, "{:?}", started.elapsed());
+    assert_eq!(world.source.count(&On::manifests()), 0);
 }
 
 #[tokio::test]

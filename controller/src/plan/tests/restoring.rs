@@ -210,3 +210,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_image_that_the_tier_cannot_fetch_is_pulled_directly() {
+    let failed = ImageState {
+        digest: String::new(),
+        error: "the source says no".to_owned(),
+        ..tier_state(ImagePhase::Failed)
+    };
+    let cluster = proxy(waiting(Cluster::new(), "a", Waiting::PullFailed), "a", true);
+    let restored = restored_after(&mut cluster.tier(failed), 0);
+    assert!(restored[0].reason.contains("the source says no"));
+    let served = tier_state(ImagePhase::Failed);
+    assert!(!served.digest.is_empty(), "something older is served");
+    let cluster = proxy(waiting(Cluster::new(), "a", Waiting::PullFailed), "a", true);
+    assert!(restored_after(&mut cluster.tier(served), 0).is_empty());
+}
