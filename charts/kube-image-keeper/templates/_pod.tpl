@@ -198,6 +198,7 @@ resources:
 - name: authorities
   secret:
     secretName: {{ .root.Values.rootCertificateAuthorities.secretName }}
+    optional: true
     items:
       {{- range .root.Values.rootCertificateAuthorities.keys }}
       - key: {{ . }}

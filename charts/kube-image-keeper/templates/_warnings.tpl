@@ -66,7 +66,7 @@ registry.livenessProbe.httpGet: the handler is the chart's; only timing is taken
 {{- define "kuik.safetyWarnings" -}}
 {{- $replicas := int .Values.registry.replicas -}}
 {{- if not (include "kuik.persistent" .) }}
-- registry.persistence: the cache nodes keep data in emptyDirs, which are lost with their pods
+- registry.persistence: the cache nodes keep data in emptyDirs, which are lost with their pods; an upgrade leaves these pods as they are, delete all of them at once to replace them
 {{- else if and (eq (toString .Values.registry.persistence.enabled) "true") (not .Values.registry.persistence.storageClass) (include "kuik.clusterAnswers" .) (not (include "kuik.defaultStorageClass" .)) }}
 - registry.persistence: the cluster has no default StorageClass that makes volumes, so the cache nodes may wait for ever
 {{- end -}}
