@@ -186,6 +186,8 @@ pub(crate) struct Told {
     pub(crate) platforms: Vec<String>,
     /// Private repositories by Kubernetes node; absent before a whole list was sent.
     pub(crate) places: Option<BTreeMap<String, BTreeSet<String>>>,
+    /// Places it was told of before the whole list.
+    pub(crate) early_places: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Told {
@@ -208,8 +210,9 @@ impl Told {
     pub(crate) fn heard_places(&mut self, request: PlaceRequest) {
         if request.replace {
             self.places = Some(BTreeMap::new());
+            self.early_places.clear();
         }
-        let Some(places) = &mut self.places else { return };
+        let places = self.places.as_mut().unwrap_or(&mut self.early_places);
         for placement in request.placements {
             if placement.repositories.is_empty() {
                 places.remove(&placement.node);

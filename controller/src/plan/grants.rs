@@ -53,10 +53,13 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
 
 /// Whether it has been asked about all grants, so that a whole list of placements can be true.
 pub(super) fn all_settled(view: &View<'_>) -> bool {
-    let asked = |key: &GrantKey| view.state.grants.get(key).is_some();
-    view.demands
-        .iter()
-        .all(|(key, demand)| asked(key) || demand.names_nothing())
+    view.demands.keys().all(|key| is_settled(view, key))
+}
+
+/// Whether it has been asked about this grant, or there is nothing to ask with.
+pub(super) fn is_settled(view: &View<'_>, key: &GrantKey) -> bool {
+    let asked = view.state.grants.get(key).is_some();
+    asked || view.demands.get(key).is_none_or(Demand::names_nothing)
 }
 
 /// By namespace and repository, what pods and Repositories say.

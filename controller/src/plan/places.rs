@@ -20,7 +20,8 @@ pub(super) fn plan(view: &View<'_>) -> Option<Action> {
     match &view.state.told.places {
         // A whole list takes places away: not before it is known what there is.
         None if grants::all_settled(view) => Some(whole(wanted)),
-        None => additions(&BTreeMap::new(), wanted),
+        // A node's list takes places away too: only those of nodes about which all is known.
+        None => additions(&view.state.told.early_places, settled(view, wanted)),
         Some(told) => {
             let gone = told
                 .keys()
@@ -50,6 +51,20 @@ fn wanted(view: &View<'_>) -> Nodes {
             if view.state.grants.is_granted(&grant) {
                 nodes.entry(pod.node.clone()).or_default().insert(grant.repository);
             }
+        }
+    }
+    nodes
+}
+
+fn settled(view: &View<'_>, mut nodes: Nodes) -> Nodes {
+    for (key, pod) in view.state.pods.iter().filter(|(_, pod)| !pod.finished) {
+        let mut rewritten = pod.images.iter().filter(|image| image.rewritten);
+        let is_open = rewritten.any(|image| {
+            let image = image.image.as_ref();
+            image.is_some_and(|image| !grants::is_settled(view, &GrantKey::new(&key.namespace, image.repository())))
+        });
+        if is_open {
+            nodes.remove(&pod.node);
         }
     }
     nodes

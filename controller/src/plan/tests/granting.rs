@@ -203,3 +203,38 @@ fn a_node_whose_last_such_pod_went_is_emptied() {
     cluster.0.told.heard_places(request);
     assert_eq!(placed(&cluster), None);
 }
+
+#[test]
+fn a_new_leader_takes_no_place_away_and_says_nothing_twice() {
+    let on = |mut cluster: Cluster, namespace: &str, node: &str, image: &str| {
+        let facts = PodFacts {
+            node: node.to_owned(),
+            images: vec![PodImage::new(Place::Container, "app", image.to_owned(), true)],
+            pull_secrets: vec!["one".to_owned()],
+            ..PodFacts::default()
+        };
+        let key = PodKey {
+            namespace: namespace.to_owned(),
+            name: format!("{node}-{namespace}"),
+        };
+        cluster.0.apply(Change::Pod(Seen::Changed(key, facts)));
+        cluster
+    };
+    let cluster = on(Cluster::new(), "n", "known", "quay.io/team/app:1");
+    let cluster = on(cluster, "n", "open", "quay.io/team/app:1");
+    let mut cluster = on(cluster, "other", "open", "quay.io/team/slow:1");
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    let request = placed(&cluster).unwrap();
+    assert!(!request.replace);
+    let nodes: Vec<&str> = request.placements.iter().map(|place| place.node.as_str()).collect();
+    assert_eq!(
+        nodes,
+        ["known"],
+        "the other node may have a place that is not known yet"
+    );
+    cluster.0.told.heard_places(request);
+    assert_eq!(placed(&cluster), None);
+}
