@@ -1,5 +1,7 @@
 //! What the controller can do: the words in which plans are made.
 
+use std::collections::BTreeMap;
+
 use proto::pod::Place;
 use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
@@ -100,6 +102,8 @@ pub(crate) struct Restoration {
     /// From which this was decided.
     pub(crate) version: String,
     pub(crate) images: Vec<RestoredImage>,
+    /// By container, why others were put back before: that stays.
+    pub(crate) before: BTreeMap<String, String>,
     /// Why, for people.
     pub(crate) reason: String,
 }

@@ -185,6 +185,7 @@ fn restoration(key: &PodKey, facts: &PodFacts) -> Option<Restoration> {
         uid: facts.uid.clone(),
         version: facts.version.clone(),
         images,
+        before: facts.restored.clone(),
         reason: "kube-image-keeper is being uninstalled".to_owned(),
     })
 }

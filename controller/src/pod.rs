@@ -1,7 +1,9 @@
 //! What is remembered of a pod: a few hundred bytes, whatever its size.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodStatus};
-use proto::pod::{Place, original_image_key};
+use proto::pod::{ANNOTATION_RESTORED, Place, original_image_key};
 
 use crate::crd::FINALIZER_POD_V1;
 use crate::image::Image;
@@ -40,6 +42,8 @@ pub(crate) struct PodFacts {
     pub(crate) ready: bool,
     /// Its images.
     pub(crate) images: Vec<PodImage>,
+    /// By container, why originals were put back before.
+    pub(crate) restored: BTreeMap<String, String>,
     /// Finalizers, where v1's is among them.
     pub(crate) finalizers: Vec<String>,
     /// Whether it is one of our proxies.
@@ -130,6 +134,7 @@ pub(crate) fn reduce(pod: &Pod, proxies: &ProxyPods) -> Option<(PodKey, PodFacts
         finished: matches!(phase, "Succeeded" | "Failed"),
         ready: is_ready(status) && metadata.deletion_timestamp.is_none(),
         images: images(pod),
+        restored: restored(pod),
         finalizers: if of_v1 { finalizers } else { Vec::new() },
         is_proxy: key.namespace == proxies.namespace && component == Some(proxies.component),
     };
@@ -139,6 +144,15 @@ pub(crate) fn reduce(pod: &Pod, proxies: &ProxyPods) -> Option<(PodKey, PodFacts
 fn is_ready(status: Option<&PodStatus>) -> bool {
     let conditions = status.and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+}
+
+/// What the annotation says; nothing where someone wrote something else there.
+fn restored(pod: &Pod) -> BTreeMap<String, String> {
+    let annotations = pod.metadata.annotations.as_ref();
+    let noted = annotations.and_then(|all| all.get(ANNOTATION_RESTORED));
+    noted
+        .and_then(|noted| serde_json::from_str(noted).ok())
+        .unwrap_or_default()
 }
 
 fn images(pod: &Pod) -> Vec<PodImage> {

@@ -1,5 +1,7 @@
 //! Changes pods: images of containers that wait for them, and finalizers of v1. Nothing else, ever.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -77,11 +79,11 @@ pub(crate) fn restoring_patch(restoration: &Restoration) -> Value {
             .map(|image| json!({"name": image.container, "image": image.image}))
             .collect()
     };
-    let reasons: Map<String, Value> = restoration
+    let now = restoration
         .images
         .iter()
-        .map(|image| (image.container.clone(), Value::String(restoration.reason.clone())))
-        .collect();
+        .map(|image| (&image.container, &restoration.reason));
+    let reasons: BTreeMap<&String, &String> = restoration.before.iter().chain(now).collect();
     let mut spec = Map::new();
     for (field, place) in [
         ("containers", Place::Container),
@@ -98,9 +100,53 @@ pub(crate) fn restoring_patch(restoration: &Restoration) -> Value {
             "resourceVersion": restoration.version,
             "annotations": {
                 ANNOTATION_REWRITE_IMAGES: "false",
-                ANNOTATION_RESTORED: Value::Object(reasons).to_string(),
+                ANNOTATION_RESTORED: json!(reasons).to_string(),
             },
         },
         "spec": spec,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::RestoredImage;
+
+    fn restoration(before: &[(&str, &str)]) -> Restoration {
+        let owned = |(container, reason): &(&str, &str)| ((*container).to_owned(), (*reason).to_owned());
+        Restoration {
+            pod: PodKey {
+                namespace: "n".to_owned(),
+                name: "p".to_owned(),
+            },
+            uid: "u".to_owned(),
+            version: "7".to_owned(),
+            images: vec![RestoredImage {
+                place: Place::Container,
+                container: "app".to_owned(),
+                image: "nginx".to_owned(),
+            }],
+            before: before.iter().map(owned).collect(),
+            reason: "no grant".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_put_back_before_stays_noted() {
+        let patch = restoring_patch(&restoration(&[("init", "no proxy"), ("app", "old")]));
+        let noted = patch["metadata"]["annotations"][ANNOTATION_RESTORED].as_str().unwrap();
+        let noted: Value = serde_json::from_str(noted).unwrap();
+        assert_eq!(noted, json!({"init": "no proxy", "app": "no grant"}));
+    }
+
+    #[test]
+    fn a_pod_that_changed_meanwhile_is_not_patched() {
+        let patch = restoring_patch(&restoration(&[]));
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["metadata"]["uid"], "u");
+        assert_eq!(
+            patch["spec"],
+            json!({"containers": [{"name": "app", "image": "nginx"}]})
+        );
+    }
 }

@@ -54,6 +54,7 @@ fn restoration(view: &View<'_>, key: &PodKey, pod: &PodFacts) -> Option<Restorat
         uid: pod.uid.clone(),
         version: pod.version.clone(),
         images,
+        before: pod.restored.clone(),
         reason: reasons.into_iter().next()?,
     })
 }

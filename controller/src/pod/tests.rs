@@ -113,3 +113,19 @@ fn finished_ready_and_proxy_pods_are_told_apart() {
     let done = pod("other", "Succeeded", "False");
     assert!(!done.is_proxy && !done.ready && done.finished);
 }
+
+#[test]
+fn what_was_put_back_before_is_read_off_the_pod() {
+    let noted = |text: &str| {
+        let facts = facts(json!({
+            "metadata": {"name": "p", "namespace": "n", "annotations": {"kuik.enix.io/restored": text}},
+            "spec": {"containers": []},
+        }));
+        facts.restored.into_iter().collect::<Vec<_>>()
+    };
+    let expected = ("app".to_owned(), "no proxy".to_owned());
+    assert_eq!(noted(r#"{"app": "no proxy"}"#), [expected]);
+    for text in ["", "app", "[1]"] {
+        assert_eq!(noted(text), [], "{text}");
+    }
+}

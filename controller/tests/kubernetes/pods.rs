@@ -29,6 +29,15 @@ fn half_begun() -> Value {
     ]})
 }
 
+/// `app` runs from its original, and `side`, which ran, cannot pull any more.
+fn other_half_fails() -> Value {
+    let status = |name: &str, image_id: &str, state: Value| json!({"name": name, "image": "x", "imageID": image_id, "ready": false, "restartCount": 0, "state": state});
+    json!({"phase": "Running", "containerStatuses": [
+        status("app", "sha256:2", json!({"running": {}})),
+        status("side", "sha256:1", json!({"waiting": {"reason": "ImagePullBackOff"}})),
+    ]})
+}
+
 fn images(pod: &Pod) -> Vec<&str> {
     let containers = pod
         .spec
@@ -63,6 +72,15 @@ async fn a_pod_without_a_proxy_pulls_its_original_image() {
     );
     assert_eq!(restored.annotations()[ANNOTATION_REWRITE_IMAGES], "false");
     assert!(restored.annotations()[ANNOTATION_RESTORED].contains("no proxy is ready on node node"));
+    story.pod_status("p", other_half_fails()).await;
+    let again = story
+        .until("the other one is put back too", async || {
+            let pod = story.inside::<Pod>().get("p").await.unwrap();
+            (images(&pod) == ["reg.io:5000/app:1", "busybox"]).then_some(pod)
+        })
+        .await;
+    let noted: Value = serde_json::from_str(&again.annotations()[ANNOTATION_RESTORED]).unwrap();
+    assert!(noted["app"].is_string() && noted["side"].is_string(), "{noted}");
     story.end().await;
 }
 
