@@ -211,7 +211,7 @@ impl Granting {
         while let Some(last) = page.last().cloned() {
             let own = page.into_iter().filter(|grant| grant.namespace == namespace);
             found.extend(own.map(|grant| grant.repository));
-            page = view::list_grants(&state, Some(&last), PAGE)?;
+            page = view::list_grants(&state, Some((&last.repository, &last.namespace)), PAGE)?;
         }
         Ok(found)
     }

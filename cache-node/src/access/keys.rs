@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use daemon::runtime::one_line;
-use meta::CredentialId;
+use meta::{CredentialId, CredentialRecord};
 use tokio::time::Instant;
 
 use super::seal::{KEY_BYTES, Login, SealingKey};
@@ -126,6 +126,11 @@ impl KeyRing {
             keys = self.keys(LOOK_FOR_MISSING_EVERY);
         }
         keys.keys.get(key_id)?.open(id, sealed)
+    }
+
+    /// Whether a stored credential can be opened.
+    pub fn opens(&self, id: CredentialId, stored: &CredentialRecord) -> bool {
+        self.open(id, &stored.key_id, &stored.sealed).is_some()
     }
 
     fn keys(&self, not_older_than: Duration) -> Arc<Keys> {

@@ -19,6 +19,7 @@ use crate::access::authorization::ProxyRoutes;
 use crate::access::gate::Gate;
 use crate::access::granting::Granting;
 use crate::access::keys::KeyRing;
+use crate::access::register::Register;
 use crate::access::vault::Vault;
 use crate::api::ControlParts;
 use crate::blob_store::BlobStore;
@@ -218,6 +219,7 @@ impl Domain {
                 &base.tasks,
             ),
             granting: Granting::new(base.ledger.clone(), Arc::clone(&base.keys), &base.sources),
+            register: Register::new(base.ledger.clone(), Arc::clone(&base.keys)),
         });
         let routes = ProxyRoutes::new(base.ledger.clone(), gate.clone(), &base.sources, known_hosts(config));
         let registry = Arc::new(Registry::new(RegistryParts {

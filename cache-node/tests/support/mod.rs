@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
+pub mod private;
+
 use std::net::TcpListener;
 use std::time::Duration;
 

@@ -74,6 +74,7 @@ fn whole(wanted: Nodes) -> Action {
     Action::Place(PlaceRequest {
         placements: wanted.into_iter().map(placement).collect(),
         replace: true,
+        add: false,
     })
 }
 
@@ -85,6 +86,7 @@ fn additions(told: &Nodes, wanted: Nodes) -> Option<Action> {
     (!placements.is_empty()).then_some(Action::Place(PlaceRequest {
         placements,
         replace: false,
+        add: false,
     }))
 }
 

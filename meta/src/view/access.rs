@@ -79,12 +79,16 @@ pub fn grants_of(state: &impl Read, repository: &Repository, limit: usize) -> Re
     entries.into_iter().map(read_grant).collect()
 }
 
-/// Up to `limit` grants of all, those after `after`.
+/// Up to `limit` grants of all by repository and namespace, those after the one of `after`.
 ///
 /// # Errors
 /// [`ReadError`].
-pub fn list_grants(state: &impl Read, after: Option<&Grant>, limit: usize) -> Result<Vec<Grant>, ReadError> {
-    let after = after.map(|grant| grant_key(&grant.repository, &grant.namespace));
+pub fn list_grants(
+    state: &impl Read,
+    after: Option<(&Repository, &str)>,
+    limit: usize,
+) -> Result<Vec<Grant>, ReadError> {
+    let after = after.map(|(repository, namespace)| grant_key(repository, namespace));
     let entries = state.scan(Family::Grants, b"", after.as_deref(), limit)?;
     entries.into_iter().map(read_grant).collect()
 }

@@ -94,7 +94,8 @@ impl Control for FakeControl {
             Mood::Refuses => return Err(Status::unavailable("told to refuse")),
             Mood::Hangs => std::future::pending().await,
         };
-        Ok(Response::new(AdmitReply { admissions }))
+        let reasons = Vec::new();
+        Ok(Response::new(AdmitReply { admissions, reasons }))
     }
 
     async fn change_desired(&self, _: Request<ChangeDesiredRequest>) -> Answer<ChangeDesiredReply> {
@@ -114,6 +115,10 @@ impl Control for FakeControl {
     }
 
     async fn revoke(&self, _: Request<RevokeRequest>) -> Answer<RevokeReply> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_grants(&self, _: Request<ListGrantsRequest>) -> Answer<ListGrantsReply> {
         Err(Status::unimplemented(""))
     }
 

@@ -113,7 +113,8 @@ impl Control for FakeTier {
 
     async fn admit(&self, request: Request<AdmitRequest>) -> Result<Response<AdmitReply>, Status> {
         let admissions = vec![Admission::Admitted.into(); request.into_inner().references.len()];
-        Ok(Response::new(AdmitReply { admissions }))
+        let reasons = Vec::new();
+        Ok(Response::new(AdmitReply { admissions, reasons }))
     }
 
     async fn grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
@@ -129,6 +130,10 @@ impl Control for FakeTier {
 
     async fn revoke(&self, _: Request<RevokeRequest>) -> Result<Response<RevokeReply>, Status> {
         Ok(Response::new(RevokeReply {}))
+    }
+
+    async fn list_grants(&self, _: Request<ListGrantsRequest>) -> Result<Response<ListGrantsReply>, Status> {
+        Ok(Response::new(ListGrantsReply::default()))
     }
 
     async fn place(&self, request: Request<PlaceRequest>) -> Result<Response<PlaceReply>, Status> {
