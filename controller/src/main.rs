@@ -106,6 +106,12 @@ async fn clean_up(path: PathBuf) -> Result<Ended, Failure> {
     for pod in &leftovers.running {
         println!("pod {pod}: runs from images named through the proxy; delete it to have it made anew");
     }
+    for undone in &leftovers.undone {
+        println!("left undone: {undone}");
+    }
+    if leftovers.n_undone > leftovers.undone.len() {
+        println!("left undone: {} in all", leftovers.n_undone);
+    }
     let cause = Cause::Requested("cleaned up");
     Ok(Ended {
         cause,

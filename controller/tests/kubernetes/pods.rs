@@ -214,8 +214,9 @@ async fn cleanup_leaves_nothing_that_needs_the_install() {
     shutdown.begin(daemon::shutdown::Cause::Requested("the deployment is deleted"));
     shutdown.run(std::time::Duration::from_secs(5)).await;
     let leftovers = controller::clean_up(&story.client, story.config()).await.unwrap();
-    assert_eq!(leftovers.restored, [format!("{}/waits", story.namespace)]);
-    assert_eq!(leftovers.running, [format!("{}/runs", story.namespace)]);
+    assert_eq!(leftovers.restored, [format!("{}/waits", story.namespace)].into());
+    assert_eq!(leftovers.running, [format!("{}/runs", story.namespace)].into());
+    assert_eq!(leftovers.undone, Vec::<String>::new());
     let waits = story.inside::<Pod>().get("waits").await.unwrap();
     assert_eq!(images(&waits), ["reg.io:5000/app:1", "localhost:7439/busybox"]);
     assert_eq!(
