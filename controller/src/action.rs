@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use proto::pod::Place;
 use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
-use crate::crd::{CachedImageStatus, Repository, RepositoryStatus};
+use crate::crd::{CachedImageStatus, RepositoryStatus};
 use crate::grant::GrantKey;
 use crate::pod::{PodImage, PodKey};
 
@@ -23,10 +24,7 @@ pub(crate) enum Action {
         owner: Owner,
     },
     /// Puts our label and owner on an object that others made.
-    AdoptImage {
-        name: String,
-        owner: Owner,
-    },
+    AdoptImage { name: String, owner: Owner },
     RemoveFinalizers {
         object: ObjectKind,
         name: String,
@@ -54,36 +52,29 @@ pub(crate) enum Action {
         notice: Notice,
     },
     /// Has the image checked at its source, then takes the annotation off that asked for it.
-    ForceUpdate {
-        name: String,
-        image: String,
-    },
+    ForceUpdate { name: String, image: String },
     /// Tells the tier which images to keep.
     Desire(ChangeDesiredRequest),
     /// Has the tier try a namespace's pull secrets for a repository.
     Grant {
         key: GrantKey,
-        /// To try with.
-        image: String,
+        /// To try with, the likeliest first.
+        images: Vec<String>,
         secrets: Vec<SecretName>,
         /// Service accounts of the namespace whose pull secrets are tried too.
         accounts: Vec<String>,
     },
     /// Has the tier forget a grant.
-    Revoke {
-        key: GrantKey,
-    },
+    Revoke { key: GrantKey },
     /// Tells the tier which nodes run pods of private repositories.
     Place(PlaceRequest),
     /// Has images of a Repository checked at their source, as its interval asks for.
-    Update {
-        name: String,
-        images: Vec<String>,
-    },
+    Update { name: String, images: Vec<String> },
     /// Puts original images back into a pod.
     Restore(Restoration),
+    /// Tells people about a Repository.
     TellRepository {
-        object: Box<Repository>,
+        about: Box<ObjectReference>,
         notice: Notice,
     },
     /// Takes v1's finalizer off a pod.
@@ -227,7 +218,7 @@ impl Action {
             Self::Desire(_) => ActionKey::Desired,
             Self::Grant { key, .. } | Self::Revoke { key } => ActionKey::Grant(key.clone()),
             Self::Place(_) => ActionKey::Places,
-            Self::TellRepository { object, .. } => ActionKey::Told(object.spec.name.clone()),
+            Self::TellRepository { about, .. } => ActionKey::Told(about.name.clone().unwrap_or_default()),
             Self::Update { name, .. } => ActionKey::Update(name.clone()),
             Self::Restore(Restoration { pod, .. }) | Self::ReleasePod { pod, .. } => ActionKey::Pod(pod.clone()),
         }

@@ -7,17 +7,20 @@ mod pods;
 use std::collections::BTreeSet;
 
 use kube::Client;
-use kube::runtime::events::Recorder;
 use proto::v1::{ChangeDesiredRequest, PlaceRequest};
 
 use crate::action::{Action, Notice, ObjectKind, SecretName};
 use crate::crd::{CachedImage, Repository};
+use crate::events::Events;
 use crate::grant::{GrantKey, GrantResult};
 use crate::metrics;
 use crate::plan;
 use crate::tier::{Tier, TierError};
 
 pub(crate) use pods::restoring_patch;
+
+/// What events about images and repositories say was done.
+const EVENT_ACTION: &str = "Caching";
 
 /// What came of an action.
 #[derive(Debug)]
@@ -56,12 +59,13 @@ pub(crate) enum ActionError {
 pub(crate) struct Executor {
     client: Client,
     tier: Tier,
-    recorder: Recorder,
+    events: Events,
 }
 
 impl Executor {
-    pub(crate) fn new(client: Client, tier: Tier, recorder: Recorder) -> Self {
-        Self { client, tier, recorder }
+    pub(crate) fn new(client: Client, tier: Tier) -> Self {
+        let events = Events::new(client.clone());
+        Self { client, tier, events }
     }
 
     pub(crate) async fn carry_out(&self, action: Action) -> Result<Outcome, ActionError> {
@@ -114,10 +118,10 @@ impl Executor {
             }
             Action::Grant {
                 key,
-                image,
+                images,
                 secrets,
                 accounts,
-            } => self.grant(key, &image, secrets, &accounts).await,
+            } => self.grant(key, &images, secrets, &accounts).await,
             Action::Revoke { key } => {
                 self.tier.revoke(&key.namespace, &key.repository).await?;
                 Ok(Outcome::Revoked(key))
@@ -130,8 +134,8 @@ impl Executor {
                 self.tier.refresh(images).await?;
                 self.write_last_update(&name).await
             }
-            Action::TellRepository { object, notice } => {
-                self.tell(&*object, &notice).await;
+            Action::TellRepository { about, notice } => {
+                self.events.tell(&about, EVENT_ACTION, &notice).await;
                 Ok(Outcome::Done)
             }
             Action::Restore(restoration) => self.restore(&restoration).await,

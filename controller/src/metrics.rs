@@ -17,6 +17,7 @@ const CONTAINERS: &str = "kube_image_keeper_controller_containers_with_cached_im
 const CACHING_REQUEST: &str = "kube_image_keeper_controller_image_caching_request";
 const PUT_IN_CACHE: &str = "kube_image_keeper_controller_image_put_in_cache_total";
 const REMOVED_FROM_CACHE: &str = "kube_image_keeper_controller_image_removed_from_cache_total";
+const UNTOLD: &str = "kube_image_keeper_controller_events_left_out_total";
 const RESTORED: &str = "kube_image_keeper_controller_pods_restored_total";
 const IS_LEADER: &str = "kube_image_keeper_controller_is_leader";
 const UP: &str = "kube_image_keeper_controller_up";
@@ -32,6 +33,7 @@ pub(crate) fn started() {
     counter!(REMOVED_FROM_CACHE).absolute(0);
     counter!(RESTORED).absolute(0);
     counter!(ACTIONS_FAILED).absolute(0);
+    counter!(UNTOLD).absolute(0);
 }
 
 /// Says whether this program leads.
@@ -45,6 +47,11 @@ pub(crate) fn certificate_end(secret: &str, end: Option<Timestamp>) {
     #[expect(clippy::cast_precision_loss)]
     let seconds = end.map_or(0.0, |end| end.as_second() as f64);
     gauge!(CERTIFICATE_END, "secret" => secret.to_owned()).set(seconds);
+}
+
+/// Counts news that were left out, as too many waited to be told.
+pub(crate) fn untold() {
+    counter!(UNTOLD).increment(1);
 }
 
 /// Counts an action that failed and is tried again.

@@ -57,7 +57,7 @@ fn is_valid(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.split('.').all(label)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text

@@ -12,9 +12,10 @@ use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::action::{Action, ActionKey, Notice};
+use crate::action::{Action, ActionKey};
 use crate::executor::{ActionError, Executor, Outcome};
 use crate::metrics;
+use crate::news::News;
 use crate::plan::{Plan, Policy, plan};
 use crate::schedule::Schedule;
 use crate::state::{Change, Seen, State};
@@ -34,6 +35,7 @@ pub(crate) struct Reconciler {
     policy: Policy,
     executor: Executor,
     schedule: Schedule,
+    news: News,
 }
 
 type Done = (ActionKey, Result<Outcome, ActionError>);
@@ -45,6 +47,7 @@ impl Reconciler {
             policy,
             executor,
             schedule: Schedule::new(objects_max),
+            news: News::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Reconciler {
         let Plan { actions, used_grants } = plan(&self.state, &self.policy, now);
         self.state.grants.note_used(&used_grants, now);
         metrics::state(&self.state);
+        self.tell_news();
         self.schedule.replace(actions, Instant::now());
     }
 
@@ -125,8 +129,9 @@ impl Reconciler {
                 notice,
             } => {
                 let before = self.state.grants.get(&key).map(|grant| grant.result);
-                let news = notice.filter(|_| before != Some(result));
-                self.tell_repository(&key.repository, news);
+                if let Some(notice) = notice.filter(|_| before != Some(result)) {
+                    self.news.add(key.repository.clone(), notice);
+                }
                 self.state
                     .grants
                     .heard(key, result, tried, whole_seconds(Timestamp::now()));
@@ -135,15 +140,9 @@ impl Reconciler {
     }
 
     /// Nobody waits for people to be told.
-    fn tell_repository(&mut self, repository: &str, notice: Option<Notice>) {
-        let mut objects = self.state.repositories.iter().map(|(_, object)| object);
-        let object = objects.find(|object| object.spec.name == repository);
-        if let Some((object, notice)) = object.cloned().zip(notice) {
-            self.schedule.add(Action::TellRepository {
-                object: Box::new(object),
-                notice,
-            });
-        }
+    fn tell_news(&mut self) {
+        let news = self.news.take(&self.state.repositories);
+        news.into_iter().for_each(|news| self.schedule.tell(news));
     }
 }
 

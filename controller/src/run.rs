@@ -7,7 +7,6 @@ use daemon::shutdown::{Cause, Phase, Shutdown};
 use daemon::task::TaskSet;
 use daemon::tls::{RELOAD_INTERVAL, TlsFiles};
 use kube::Client;
-use kube::runtime::events::Recorder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +25,6 @@ use crate::watches;
 const CHANGES_MAX: usize = 1024;
 /// What proxies' pods are labelled with.
 const PROXY_COMPONENT: &str = "proxy";
-/// Who events are from.
-const REPORTER: &str = "kuik-controller";
 /// How long the work has to end before the lease is given back.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -81,8 +78,7 @@ fn start_work(config: Config, client: Client, tasks: &TaskSet) {
         architectures: config.architectures,
         restore: config.restore,
     };
-    let recorder = Recorder::new(client.clone(), REPORTER.into());
-    let executor = Executor::new(client, Tier::new(channels), recorder);
+    let executor = Executor::new(client, Tier::new(channels));
     let reconciler = Reconciler::new(policy, executor, config.reconciles_max);
     let stop = tasks.stop_token();
     tasks.spawn_critical("reconciler", async move {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::action::{Action, ActionKey};
+use crate::metrics;
+use crate::news::NEWS_MAX;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -17,13 +19,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const GRANTS_MAX: usize = 4;
 /// Pods changed at once.
 const PODS_MAX: usize = 4;
+/// People told of at once.
+const TOLD_MAX: usize = 2;
 
 /// What is to be done, and what is being done.
 pub(crate) struct Schedule {
     objects_max: usize,
     queue: VecDeque<Action>,
-    /// Not part of any plan: done once.
-    extra: VecDeque<Action>,
+    /// Part of no plan: told once, and the oldest of too many not at all.
+    news: VecDeque<Action>,
     under_way: BTreeSet<ActionKey>,
     failing: BTreeMap<ActionKey, Failing>,
 }
@@ -41,6 +45,7 @@ enum Lane {
     Objects,
     Grants,
     Pods,
+    News,
 }
 
 impl Schedule {
@@ -49,7 +54,7 @@ impl Schedule {
         Self {
             objects_max,
             queue: VecDeque::new(),
-            extra: VecDeque::new(),
+            news: VecDeque::new(),
             under_way: BTreeSet::new(),
             failing: BTreeMap::new(),
         }
@@ -67,18 +72,23 @@ impl Schedule {
         self.queue = due.collect();
     }
 
-    /// Adds something that no plan knows of.
-    pub(crate) fn add(&mut self, action: Action) {
-        self.extra.push_back(action);
+    /// Has people told of something that no plan knows of. Work is never queued here.
+    pub(crate) fn tell(&mut self, news: Action) {
+        debug_assert!(lane(&news.key()) == Lane::News);
+        if self.news.len() == NEWS_MAX {
+            self.news.pop_front();
+            metrics::untold();
+        }
+        self.news.push_back(news);
     }
 
     /// The next action that may begin; from now on it is under way.
     pub(crate) fn next(&mut self) -> Option<Action> {
-        let action = match self.extra.pop_front() {
-            Some(action) => action,
+        let action = match self.queue.iter().position(|action| self.has_place(&action.key())) {
+            Some(at) => self.queue.remove(at)?,
             None => {
-                let at = self.queue.iter().position(|action| self.has_place(&action.key()))?;
-                self.queue.remove(at)?
+                let at = self.news.iter().position(|news| self.has_place(&news.key()))?;
+                self.news.remove(at)?
             }
         };
         self.under_way.insert(action.key());
@@ -105,6 +115,9 @@ impl Schedule {
     }
 
     fn has_place(&self, key: &ActionKey) -> bool {
+        if self.under_way.contains(key) {
+            return false;
+        }
         let lane = lane(key);
         let taken = self.under_way.iter().filter(|key| self::lane(key) == lane).count();
         match lane {
@@ -112,6 +125,7 @@ impl Schedule {
             Lane::Objects => taken < self.objects_max,
             Lane::Grants => taken < GRANTS_MAX,
             Lane::Pods => taken < PODS_MAX,
+            Lane::News => taken < TOLD_MAX,
         }
     }
 }
@@ -125,16 +139,18 @@ fn lane(key: &ActionKey) -> Lane {
         | ActionKey::ImageStatus(_)
         | ActionKey::Repository(_)
         | ActionKey::RepositoryStatus(_)
-        | ActionKey::Update(_)
-        | ActionKey::Told(_) => Lane::Objects,
+        | ActionKey::Update(_) => Lane::Objects,
+        ActionKey::Told(_) => Lane::News,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ObjectReference;
     use proto::v1::PlaceRequest;
 
     use super::*;
+    use crate::action::Notice;
     use crate::grant::GrantKey;
 
     fn repository(name: &str) -> Action {
@@ -154,6 +170,17 @@ mod tests {
 
     fn place() -> Action {
         Action::Place(PlaceRequest::default())
+    }
+
+    fn news(repository: &str, n: usize) -> Action {
+        let name = Some(repository.to_owned());
+        Action::TellRepository {
+            about: Box::new(ObjectReference {
+                name,
+                ..ObjectReference::default()
+            }),
+            notice: Notice::warning("CredentialsRefused", n.to_string()),
+        }
     }
 
     fn begun(schedule: &mut Schedule) -> usize {
@@ -183,6 +210,36 @@ mod tests {
             .collect();
         assert_eq!(begun.len(), GRANTS_MAX + 2);
         assert!(begun.contains(&ActionKey::Places));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_news_is_bounded_and_holds_up_no_work() {
+        let mut schedule = Schedule::new(3);
+        for n in 0..NEWS_MAX + 7 {
+            schedule.tell(news(&format!("r{n}"), n));
+        }
+        schedule.replace(vec![repository("a"), place()], Instant::now());
+        let begun: Vec<Action> = std::iter::from_fn(|| schedule.next()).collect();
+        assert_eq!(begun[..2], [repository("a"), place()]);
+        assert_eq!(begun[2..], [news("r7", 7), news("r8", 8)], "the oldest are left out");
+        let mut told = begun.len() - 2;
+        schedule.settle(news("r7", 7).key(), true, Instant::now());
+        while let Some(action) = schedule.next() {
+            told += 1;
+            schedule.settle(action.key(), true, Instant::now());
+        }
+        assert_eq!(told, NEWS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_of_one_repository_are_told_in_their_order() {
+        let mut schedule = Schedule::new(3);
+        schedule.tell(news("a", 1));
+        schedule.tell(news("a", 2));
+        assert_eq!(schedule.next(), Some(news("a", 1)));
+        assert_eq!(schedule.next(), None);
+        schedule.settle(news("a", 1).key(), true, Instant::now());
+        assert_eq!(schedule.next(), Some(news("a", 2)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,13 @@
 //! Reads pull secrets, one by one and only when they are tried, and asks the tier for grants.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
 use oci::Repository as SourceRepository;
-use proto::v1::{Admission, Credential, GrantOutcome, GrantRequest};
+use proto::v1::{Admission, Credential, GrantOutcome, GrantReply, GrantRequest};
+use tokio::time::Instant;
 
 use super::{ActionError, Executor, Outcome};
 use crate::action::{Notice, SecretName};
@@ -13,11 +15,15 @@ use crate::credentials::logins;
 use crate::grant::{GrantKey, GrantResult};
 use crate::image::Image;
 
+/// No further image is tried after this long: a last try and the question whether the namespace is admitted, with their
+/// own deadlines, still end before the action's.
+const TRYING_MAX: Duration = Duration::from_secs(15);
+
 impl Executor {
     pub(super) async fn grant(
         &self,
         key: GrantKey,
-        image: &str,
+        images: &[String],
         secrets: Vec<SecretName>,
         accounts: &[String],
     ) -> Result<Outcome, ActionError> {
@@ -26,15 +32,14 @@ impl Executor {
         all.extend(self.secrets_of_accounts(&key.namespace, accounts).await?);
         let mut unique = BTreeSet::new();
         all.retain(|secret| unique.insert(secret.clone()));
-        let Ok(parsed) = Image::parse(image) else {
+        let Some(parsed) = images.first().and_then(|image| Image::parse(image).ok()) else {
             return Ok(Outcome::Done);
         };
         let credentials = self.credentials(&all, parsed.repository()).await?;
-        let tried: Vec<String> = credentials.iter().map(|credential| credential.origin.clone()).collect();
         let (result, notice) = if credentials.is_empty() {
             (GrantResult::NoSecret, None)
         } else {
-            self.ask_for_grant(&key, image, credentials, &tried).await?
+            self.try_images(&key, images, &credentials).await?
         };
         Ok(Outcome::Granted {
             key,
@@ -44,26 +49,54 @@ impl Executor {
         })
     }
 
-    async fn ask_for_grant(
+    /// Tries one image after the other until the source gives one, or is not to be asked further.
+    async fn try_images(
+        &self,
+        key: &GrantKey,
+        images: &[String],
+        credentials: &[Credential],
+    ) -> Result<(GrantResult, Option<Notice>), ActionError> {
+        let until = Instant::now() + TRYING_MAX;
+        let mut refusal = None;
+        for image in images {
+            if refusal.is_some() && Instant::now() >= until {
+                break;
+            }
+            let request = GrantRequest {
+                namespace: key.namespace.clone(),
+                reference: image.clone(),
+                credentials: credentials.to_vec(),
+            };
+            let reply = self.tier.grant(request).await?;
+            if reply.outcome() != GrantOutcome::Refused {
+                return Ok(self.judged(key, image, &reply, credentials).await);
+            }
+            // The likeliest image tells people the most.
+            refusal.get_or_insert((image, reply));
+        }
+        Ok(match refusal {
+            Some((image, reply)) => self.judged(key, image, &reply, credentials).await,
+            None => (GrantResult::NoSecret, None),
+        })
+    }
+
+    async fn judged(
         &self,
         key: &GrantKey,
         image: &str,
-        credentials: Vec<Credential>,
-        tried: &[String],
-    ) -> Result<(GrantResult, Option<Notice>), ActionError> {
-        let request = GrantRequest {
-            namespace: key.namespace.clone(),
-            reference: image.to_owned(),
-            credentials,
-        };
-        let reply = self.tier.grant(request).await?;
-        let tried = tried.join(", ");
+        reply: &GrantReply,
+        credentials: &[Credential],
+    ) -> (GrantResult, Option<Notice>) {
         let namespace = &key.namespace;
         let refused = |what: &str| {
-            let text = format!("{image} for namespace {namespace}: {what}; tried {tried}");
+            let tried: Vec<&str> = credentials
+                .iter()
+                .map(|credential| credential.origin.as_str())
+                .collect();
+            let text = format!("{image} for namespace {namespace}: {what}; tried {}", tried.join(", "));
             Some(Notice::warning("CredentialsRefused", text))
         };
-        Ok(match reply.outcome() {
+        match reply.outcome() {
             GrantOutcome::Granted => {
                 let text = format!(
                     "namespace {namespace} may use {} by secret {}",
@@ -95,7 +128,7 @@ impl Executor {
                 };
                 (result, None)
             }
-        })
+        }
     }
 
     async fn is_admitted(&self, namespace: &str, image: &str) -> bool {

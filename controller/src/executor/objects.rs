@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ClusterResourceScope;
-use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{ActionError, Executor, Outcome};
+use super::{ActionError, EVENT_ACTION, Executor, Outcome};
 use crate::FIELD_MANAGER;
 use crate::action::{Notice, Owner};
 use crate::crd::{
@@ -20,9 +19,6 @@ use crate::crd::{
 };
 use crate::metrics;
 use crate::name::label_value;
-
-/// What an event says was done.
-const EVENT_ACTION: &str = "Caching";
 
 impl Executor {
     pub(super) async fn create_repository(&self, name: &str, repository: &str) -> Result<Outcome, ActionError> {
@@ -191,25 +187,11 @@ impl Executor {
         Ok(Outcome::Done)
     }
 
-    /// Tells people. What cannot be told is no reason to do it again.
-    pub(super) async fn tell<K>(&self, object: &K, notice: &Notice)
+    async fn tell<K>(&self, object: &K, notice: &Notice)
     where
         K: Resource<DynamicType = ()>,
     {
-        let event = Event {
-            type_: if notice.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: notice.reason.to_owned(),
-            note: Some(notice.text.clone()),
-            action: EVENT_ACTION.to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::debug!(%error, reason = notice.reason, "event not written");
-        }
+        self.events.tell(&object.object_ref(&()), EVENT_ACTION, notice).await;
     }
 
     fn all<K>(&self) -> Api<K>

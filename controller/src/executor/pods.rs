@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
 use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES, Place};
 use serde_json::{Map, Value, json};
 
 use super::{ActionError, Executor, Outcome};
 use crate::FIELD_MANAGER;
-use crate::action::Restoration;
+use crate::action::{Notice, Restoration};
 use crate::metrics;
 use crate::pod::PodKey;
 
@@ -45,13 +44,6 @@ impl Executor {
     }
 
     async fn tell_pod(&self, restoration: &Restoration) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: "OriginalImageRestored".to_owned(),
-            note: Some(format!("pulling without the cache: {}", restoration.reason)),
-            action: "Restoring".to_owned(),
-            secondary: None,
-        };
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -60,9 +52,9 @@ impl Executor {
             uid: Some(restoration.uid.clone()),
             ..ObjectReference::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::debug!(%error, "event not written");
-        }
+        let text = format!("pulling without the cache: {}", restoration.reason);
+        let notice = Notice::warning("OriginalImageRestored", text);
+        self.events.tell(&reference, "Restoring", &notice).await;
     }
 
     fn pods(&self, pod: &PodKey) -> Api<Pod> {

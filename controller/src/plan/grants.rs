@@ -1,5 +1,6 @@
 //! Which namespaces may use which repositories: asked of the tier for every namespace whose pods name pull secrets.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use jiff::Timestamp;
 use super::{ObjectsByImage, Policy, View};
 use crate::action::{Action, SecretName};
 use crate::grant::{Grant, GrantKey, GrantResult, Grants};
-use crate::pod::Waiting;
-use crate::state::State;
+use crate::image::Image;
+use crate::pod::{PodFacts, Waiting};
+use crate::state::{State, TierView};
 use crate::usage::images;
 
 /// A secret may change without a word; it is never watched.
@@ -22,14 +24,24 @@ const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Secrets tried for one namespace and repository.
 const SECRETS_MAX: usize = 16;
+/// Images tried for one namespace and repository. Each may cost the source as many questions as there are secrets.
+const IMAGES_MAX: usize = 3;
 
 /// What the pods of one namespace say about one repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Demand {
-    /// One image of the repository, to try with.
-    image: String,
+    /// Images of the repository, of which one is enough to try with.
+    images: BTreeMap<Image, Wanted>,
     secrets: BTreeSet<SecretName>,
     accounts: BTreeSet<String>,
+    fails: bool,
+}
+
+/// How pods want one image.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    n_pods: usize,
+    /// One of them cannot pull it.
     fails: bool,
 }
 
@@ -44,7 +56,7 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
         .filter(|(key, demand)| is_due(grants.get(key), demand, view.now));
     let asked = due.map(|(key, demand)| Action::Grant {
         key: key.clone(),
-        image: demand.image.clone(),
+        images: demand.images_to_try(&view.state.tier),
         secrets: demand.secrets.iter().take(SECRETS_MAX).cloned().collect(),
         accounts: demand.accounts.iter().take(SECRETS_MAX).cloned().collect(),
     });
@@ -66,6 +78,31 @@ pub(super) fn is_settled(view: &View<'_>, key: &GrantKey) -> bool {
 pub(super) type Demands = BTreeMap<GrantKey, Demand>;
 
 impl Demand {
+    fn want(&mut self, image: &Image, fails: bool) {
+        let wanted = match self.images.get_mut(image) {
+            Some(wanted) => wanted,
+            None => self.images.entry(image.clone()).or_default(),
+        };
+        wanted.n_pods += 1;
+        wanted.fails |= fails;
+    }
+
+    /// The likeliest first: images that the source is known to have, then those that no pod fails to pull, then those that
+    /// more pods want. A tag that one pod misspells so decides for no other.
+    fn images_to_try(&self, tier: &TierView) -> Vec<String> {
+        let mut images: Vec<(&Image, &Wanted)> = self.images.iter().collect();
+        images.sort_by_cached_key(|(image, wanted)| {
+            let state = tier.get(image);
+            let known = state.is_some_and(|state| !state.digest.is_empty() || state.seen_at_source_ms > 0);
+            (!known, wanted.fails, Reverse(wanted.n_pods))
+        });
+        images
+            .iter()
+            .take(IMAGES_MAX)
+            .map(|(image, _)| image.to_string())
+            .collect()
+    }
+
     fn names_nothing(&self) -> bool {
         self.secrets.is_empty() && self.accounts.is_empty()
     }
@@ -82,7 +119,7 @@ pub(super) fn demands(state: &State, policy: &Policy, objects: &ObjectsByImage<'
             let demand = demands
                 .entry(GrantKey::new(&pod_key.namespace, image.repository()))
                 .or_default();
-            demand.image = image.to_string();
+            demand.want(image, fails_to_pull(pod, image));
             demand.fails |= fails;
             let named = pod
                 .pull_secrets
@@ -96,6 +133,11 @@ pub(super) fn demands(state: &State, policy: &Policy, objects: &ObjectsByImage<'
     }
     add_configured(state, objects, &mut demands);
     demands
+}
+
+fn fails_to_pull(pod: &PodFacts, image: &Image) -> bool {
+    let mut named = pod.images.iter().filter(|named| named.image.as_ref() == Some(image));
+    named.any(|named| named.waiting == Waiting::PullFailed)
 }
 
 /// Secrets that a Repository names count for the namespace they lie in, and no other: v1 wrote there what the last pod
@@ -112,7 +154,7 @@ fn add_configured(state: &State, objects: &ObjectsByImage<'_>, demands: &mut Dem
             continue;
         };
         let demand = demands.entry(GrantKey::new(namespace, image.repository())).or_default();
-        demand.image = image.to_string();
+        demand.want(image, false);
         demand
             .secrets
             .extend(secrets.iter().map(|name| SecretName::new(namespace, name)));

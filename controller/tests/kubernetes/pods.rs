@@ -4,7 +4,7 @@ use crate::support::Story;
 use controller::lease::Election;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES};
@@ -136,6 +136,45 @@ async fn a_pull_secret_becomes_a_grant_and_a_place() {
                 .told(|told| told.places.get("node")?.is_empty().then_some(()))
         })
         .await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_tag_costs_the_namespace_no_grant() {
+    let Some(mut story) = Story::begin("typo").await else {
+        return;
+    };
+    story.node("node").await;
+    let config = json!({"auths": {"reg.io:5000": {"username": "user", "password": "p"}}}).to_string();
+    let secret = json!({"metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": config}});
+    story.make_in::<Secret>(secret).await;
+    for (name, tag) in [("wrong", "0-typo"), ("right", "1")] {
+        let containers = json!([{"name": "app", "image": format!("reg.io:5000/app:{tag}")}]);
+        let spec = json!({"nodeName": "node", "containers": containers, "imagePullSecrets": [{"name": "pull"}]});
+        story
+            .make_in::<Pod>(json!({"metadata": {"name": name}, "spec": spec}))
+            .await;
+    }
+    story.start("one");
+    let told = story
+        .until("people are told", async || {
+            let events: kube::Api<Event> = kube::Api::default_namespaced(story.client.clone());
+            let events = events.list(&Default::default()).await.unwrap();
+            let about_it = |event: &Event| event.message.as_deref().unwrap_or_default().contains(&story.namespace);
+            let reasons = events
+                .items
+                .into_iter()
+                .filter(about_it)
+                .filter_map(|event| event.reason);
+            let reasons: Vec<String> = reasons.collect();
+            (!reasons.is_empty()).then_some(reasons)
+        })
+        .await;
+    assert_eq!(told, ["CredentialsAccepted"]);
+    let tried = story.tier.told(|told| told.grants.clone());
+    let tried: Vec<&str> = tried.iter().map(|request| request.reference.as_str()).collect();
+    assert_eq!(tried, ["reg.io:5000/app:0-typo", "reg.io:5000/app:1"]);
     story.end().await;
 }
 

@@ -5,6 +5,7 @@ use proto::v1::PlaceRequest;
 use super::*;
 use crate::action::SecretName;
 use crate::grant::{GrantKey, GrantResult};
+use crate::pod::Waiting;
 
 fn pod_with_secret(mut cluster: Cluster, name: &str, secret: Option<&str>) -> Cluster {
     let image = PodImage::new(Place::Container, "app", "quay.io/team/app:1".to_owned(), true);
@@ -237,4 +238,59 @@ fn a_new_leader_takes_no_place_away_and_says_nothing_twice() {
     );
     cluster.0.told.heard_places(request);
     assert_eq!(placed(&cluster), None);
+}
+
+fn with_image(mut cluster: Cluster, name: &str, image: &str, waiting: Waiting) -> Cluster {
+    let mut image = PodImage::new(Place::Container, "app", image.to_owned(), true);
+    image.waiting = waiting;
+    let facts = PodFacts {
+        images: vec![image],
+        pull_secrets: vec!["one".to_owned()],
+        ..PodFacts::default()
+    };
+    let key = PodKey {
+        namespace: "n".to_owned(),
+        name: name.to_owned(),
+    };
+    cluster.0.apply(Change::Pod(Seen::Changed(key, facts)));
+    cluster
+}
+
+fn images_tried(cluster: &Cluster) -> Vec<String> {
+    let tried = cluster.plan().into_iter().find_map(|action| match action {
+        Action::Grant { images, .. } => Some(images),
+        _ => None,
+    });
+    tried.unwrap()
+}
+
+#[test]
+fn a_tag_that_one_pod_misspells_decides_for_no_other() {
+    let cluster = with_image(Cluster::new(), "a", "quay.io/team/app:1", Waiting::Creating);
+    let cluster = with_image(cluster, "z", "quay.io/team/app:typo", Waiting::PullFailed);
+    assert_eq!(images_tried(&cluster), ["quay.io/team/app:1", "quay.io/team/app:typo"]);
+}
+
+#[test]
+fn the_likeliest_images_are_tried_first_and_few_of_many() {
+    let seen = ImageState {
+        reference: "quay.io/team/app:seen".to_owned(),
+        seen_at_source_ms: 1,
+        ..ImageState::default()
+    };
+    let mut cluster = Cluster::new().tier(seen);
+    for (name, tag, waiting) in [
+        ("a", "typo", Waiting::PullFailed),
+        ("b", "few", Waiting::No),
+        ("c", "many", Waiting::No),
+        ("d", "many", Waiting::No),
+        ("e", "seen", Waiting::PullFailed),
+    ] {
+        cluster = with_image(cluster, name, &format!("quay.io/team/app:{tag}"), waiting);
+    }
+    let tried = images_tried(&cluster);
+    assert_eq!(
+        tried,
+        ["seen", "many", "few"].map(|tag| format!("quay.io/team/app:{tag}"))
+    );
 }

@@ -120,7 +120,15 @@ impl Control for FakeTier {
     async fn grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
         let request = request.into_inner();
         let origin = request.credentials[0].origin.clone();
+        let has_it = !request.reference.ends_with("typo");
         self.told.lock().unwrap().grants.push(request);
+        if !has_it {
+            return Ok(Response::new(GrantReply {
+                outcome: GrantOutcome::Refused.into(),
+                error: "the source has no such image".to_owned(),
+                ..Default::default()
+            }));
+        }
         Ok(Response::new(GrantReply {
             outcome: GrantOutcome::Granted.into(),
             origin,
