@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access::Access;
 use crate::machine::Machine;
+use crate::recording::Recording;
 use crate::{shell, wait};
 
 /// How long one `kubectl` or `helm` command may take.
@@ -57,6 +58,26 @@ impl Cluster {
         let text = object.to_string();
         self.client("kubectl", &["apply", "--filename", "-"], Some(&text))?;
         Ok(())
+    }
+
+    /// Creates objects that are not there yet, in one go.
+    ///
+    /// # Errors
+    /// If the API server refuses one; the others are made all the same.
+    pub fn create(&self, objects: &[Value]) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        self.client("kubectl", &["create", "--filename", "-"], Some(&list))?;
+        Ok(())
+    }
+
+    /// Writes down every state that objects go through from now on, a line each.
+    ///
+    /// # Errors
+    /// If `kubectl` cannot be started.
+    pub fn watch(&self, arguments: &[&str]) -> Result<Recording> {
+        let mut command = self.access.client("kubectl");
+        command.args([&["get", "--watch"], arguments].concat());
+        Recording::start(command)
     }
 
     /// Has the API server check manifests strictly, without keeping them.

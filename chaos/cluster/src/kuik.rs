@@ -93,7 +93,7 @@ impl Kuik {
         wait_ready(cluster, deadline)
     }
 
-    /// Uninstalls the release; namespaces and definitions of objects stay.
+    /// Uninstalls the release, if it is there; namespaces and definitions of objects stay.
     ///
     /// # Errors
     /// If helm fails.
@@ -101,6 +101,7 @@ impl Kuik {
         cluster.helm(&[
             "uninstall",
             RELEASE,
+            "--ignore-not-found",
             "--namespace",
             NAMESPACE,
             "--wait",
@@ -112,6 +113,18 @@ impl Kuik {
             Ok(found.is_empty().then_some(()))
         })?;
         Ok(())
+    }
+}
+
+/// Removes what an uninstall leaves on volumes: the cache nodes' claims, and what was written.
+///
+/// # Errors
+/// If a claim does not go.
+pub(crate) fn forget_volumes(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["delete", "persistentvolumeclaims", "--all", "--namespace", NAMESPACE])?;
+    match cluster.machine() {
+        Some(machine) => machine.free_volumes(),
+        None => Ok(()),
     }
 }
 
@@ -194,7 +207,9 @@ fn is_ready(workload: &Value) -> bool {
             && number(&status["updatedNumberScheduled"]) == wanted;
     }
     let wanted = number(&workload["spec"]["replicas"]);
-    number(&status["readyReplicas"]) == wanted && number(&status["updatedReplicas"]) == wanted
+    // Whoever replaces pods by hand decides when.
+    let by_hand = workload["spec"]["updateStrategy"]["type"] == "OnDelete";
+    number(&status["readyReplicas"]) == wanted && (by_hand || number(&status["updatedReplicas"]) == wanted)
 }
 
 /// Packs the programs that lie beside this test into an image.
@@ -249,5 +264,14 @@ mod tests {
             "status": {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 2},
         });
         assert!(!is_ready(&deployment), "nobody has looked at its newest version");
+        let mut stateful_set = json!({
+            "kind": "StatefulSet",
+            "metadata": {"generation": 2},
+            "spec": {"replicas": 3, "updateStrategy": {"type": "RollingUpdate"}},
+            "status": {"observedGeneration": 2, "readyReplicas": 3, "updatedReplicas": 0},
+        });
+        assert!(!is_ready(&stateful_set), "a rollout is under way");
+        stateful_set["spec"]["updateStrategy"]["type"] = json!("OnDelete");
+        assert!(is_ready(&stateful_set), "nothing is replaced by itself");
     }
 }

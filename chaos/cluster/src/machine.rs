@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::access::Access;
+use crate::recording::Recording;
 use crate::shell;
 
 /// How long a command of `hack/cluster` may take; `up` itself takes seven seconds.
@@ -16,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(180);
 pub enum Source {
     /// `source.kuik.test`: anyone may pull.
     Public,
-    /// `private.kuik.test`: only the user `puller` with the password `secret`.
+    /// `private.kuik.test`: only the user `puller` with [`crate::PASSWORD`].
     Private,
 }
 
@@ -185,6 +186,17 @@ impl Machine {
     /// If the pull fails, with `ctr`'s message.
     pub fn pull(&self, node: &str, image: &str) -> Result<()> {
         self.run(&["ctr", node, "images", "pull", "--plain-http", image])
+    }
+
+    /// Fetches all of an image through a node's proxy every second, over a new connection each time: a line for each, its
+    /// milliseconds and `ok` or what was wrong. The image is named as its pod did, with a tag.
+    ///
+    /// # Errors
+    /// If the image has no tag, or the script cannot be started.
+    pub fn keep_pulling(&self, node: &str, image: &str) -> Result<Recording> {
+        let (name, tag) = image.rsplit_once(':').context("an image has a tag")?;
+        let url = format!("http://localhost:7439/v2/{name}/manifests/{tag}");
+        Recording::start(self.access.script(&["pulls", node, &url]))
     }
 
     /// Makes the volumes that nobody claims any more usable again, empty.

@@ -149,9 +149,17 @@ impl Deployment {
     }
 }
 
+/// The password of `private.kuik.test`; nothing else contains it, so wherever it is found it has leaked.
+pub const PASSWORD: &str = "canary-b81f5d0c7e";
+
 /// A pull secret for `private.kuik.test`.
 pub fn pull_secret(name: &str, namespace: &str) -> Value {
-    let registries = json!({"auths": {"private.kuik.test": {"username": "puller", "password": "secret"}}});
+    pull_secret_of(name, namespace, PASSWORD)
+}
+
+/// As [`pull_secret`], with another password.
+pub fn pull_secret_of(name: &str, namespace: &str, password: &str) -> Value {
+    let registries = json!({"auths": {"private.kuik.test": {"username": "puller", "password": password}}});
     json!({
         "apiVersion": "v1",
         "kind": "Secret",

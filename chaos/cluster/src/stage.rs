@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::access::{Access, KUBECONFIG_VARIABLE};
 use crate::cluster::Cluster;
-use crate::kuik::Kuik;
+use crate::kuik::{Kuik, forget_volumes};
 use crate::machine::{Machine, Source};
 use crate::report;
 
@@ -46,13 +46,16 @@ impl Stage {
     /// # Panics
     /// If the cluster or kuik does not start, with the reason.
     pub fn enter() -> Option<Self> {
-        let mut stage = Self::bare()?;
-        if stage.ready().kuik.is_none() {
-            let ready = stage.ready();
+        Self::bare()?.with_kuik()
+    }
+
+    fn with_kuik(mut self) -> Option<Self> {
+        if self.ready().kuik.is_none() {
+            let ready = self.ready();
             let installed = Kuik::install(&ready.cluster, &ready.image, &[]);
-            stage.ready_mut().kuik = Some(stage.must(installed));
+            self.ready_mut().kuik = Some(self.must(installed));
         }
-        Some(stage)
+        Some(self)
     }
 
     /// As [`Stage::enter`], only on a cluster whose machines can be broken.
@@ -60,11 +63,41 @@ impl Stage {
     /// # Panics
     /// As [`Stage::enter`].
     pub fn enter_own() -> Option<Self> {
+        Self::bare_own()?.with_kuik()
+    }
+
+    /// As [`Stage::enter_own`], with kuik installed anew with these values.
+    ///
+    /// # Panics
+    /// As [`Stage::enter`].
+    pub fn enter_own_with(values: &[&str]) -> Option<Self> {
+        let mut stage = Self::bare_own()?;
+        stage.remove_kuik();
+        let installed = Kuik::install(stage.cluster(), stage.image(), values);
+        stage.ready_mut().kuik = Some(stage.must(installed));
+        Some(stage)
+    }
+
+    /// As [`Stage::bare`], only on a cluster whose machines can be broken.
+    ///
+    /// # Panics
+    /// As [`Stage::bare`].
+    pub fn bare_own() -> Option<Self> {
         if std::env::var_os(KUBECONFIG_VARIABLE).is_some() {
             skip("breaks nodes or registries, which the cluster of KUIK_E2E_KUBECONFIG does not offer");
             return None;
         }
-        Self::enter()
+        Self::bare()
+    }
+
+    /// Uninstalls kuik, if it is there, and removes its volumes.
+    ///
+    /// # Panics
+    /// If something of it does not go.
+    pub fn remove_kuik(&mut self) {
+        self.forget_kuik();
+        self.must(Kuik::uninstall(self.cluster()));
+        self.must(forget_volumes(self.cluster()));
     }
 
     /// A cluster, with kuik or without.

@@ -85,6 +85,51 @@ node_ctr() {
   enter "$node" "$program" --namespace k8s.io "$@"
 }
 
+# keep_pulling NODE URL: fetches an image as a runtime does, every second by the clock, over a new connection each time,
+# until the input ends. URL is http://localhost:7439/v2/HOST/NAME/manifests/TAG. A line for each: milliseconds, and `ok`
+# or what was wrong; the bytes must be those of the first time.
+keep_pulling() {
+  local node=$1 url=$2 digest first due wait status
+  local urls=("$url")
+  for digest in $(enter "$node" curl --silent --show-error --fail --max-time 60 --header "$accept_manifest" "$url" |
+    grep -o 'sha256:[0-9a-f]*'); do
+    urls+=("${url%/manifests/*}/blobs/$digest")
+  done
+  first=$(fetch_all "$node" "${urls[@]}") || die "$url does not answer: $first"
+  due=${EPOCHREALTIME//[!0-9]/}
+  while :; do
+    # A slow one holds up no other; at some number the machine only waits for itself.
+    [ "$(jobs -pr | wc -l)" -ge $n_fetches_max ] || say_fetched "$first" "$node" "${urls[@]}" </dev/null &
+    due=$((due + 1000000))
+    wait=$((due - ${EPOCHREALTIME//[!0-9]/}))
+    [ $wait -gt 1000 ] || wait=1000
+    status=0
+    read -r -t "$(printf '%d.%06d' $((wait / 1000000)) $((wait % 1000000)))" _ || status=$?
+    [ $status -gt 128 ] || break
+  done
+  wait
+}
+
+say_fetched() {
+  local first=$1 began said
+  shift
+  began=${EPOCHREALTIME//[!0-9]/}
+  said=$(fetch_all "$@") || said="failed: $said"
+  case $said in failed:*) ;; "$first") said=ok ;; *) said="failed: other bytes" ;; esac
+  printf '%s\t%s\n' $(((${EPOCHREALTIME//[!0-9]/} - began) / 1000)) "${said//$'\n'/ }"
+}
+
+# fetch_all NODE URL...: the sum of what they answer
+fetch_all() {
+  local node=$1
+  shift
+  enter "$node" bash -c 'set -o pipefail; curl --silent --show-error --fail --max-time 60 "$@" | sha256sum' \
+    curl --header "$accept_manifest" "$@" 2>&1
+}
+
+n_fetches_max=30
+accept_manifest='Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json'
+
 write_cni() {
   local directory=$state/$1/fs/etc/cni/net.d
   mkdir -p "$directory"

@@ -66,6 +66,9 @@ enter() {
 # Runs a command of this machine with the cluster's network and nothing else of it.
 in_network() { nsenter -t "$(recorded "$state/control/init.pid")" -n -- "$@"; }
 
+# The same in place of this script, so that whoever kills one kills the other.
+become_in_network() { exec nsenter -t "$(recorded "$state/control/init.pid")" -n -- "$@"; }
+
 # start PLACE PROGRAM [NAME=VALUE...] COMMAND...: a program that stays, its output in PLACE/log/PROGRAM.log
 start() {
   local place=$state/$1 program=$2 init outer inner

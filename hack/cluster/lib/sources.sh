@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # The registries that pods' images come from, plain HTTP on port 80, and the DNS server that names them and the
-# cluster's services. `private` wants the user `puller` with the password `secret`.
+# cluster's services. `private` wants the user `puller` with a password that
+# occurs nowhere else, so that a log it got into shows it.
+
+private_password=canary-b81f5d0c7e
 
 start_sources() {
   if ! is_alive "$state/sources/init.pid"; then
@@ -15,8 +18,8 @@ start_sources() {
 start_source() {
   local place=$state/sources auth=
   rm -f "$place/$1.stopped"
-  # bcrypt of `secret`
-  printf 'puller:%s\n' '$2a$05$br8ga4G4x0OjvJPW.zsuuuTHhyyDEAraLR6k4cRJBxB1K5PdyPtGu' >"$place/htpasswd"
+  # bcrypt of it, as crypt(3) makes it
+  printf 'puller:%s\n' '$2a$05$br8ga4G4x0OjvJPW.zsuuuhtdA.ym.9HmxTDWwa5ZEUHAcN76w8Ae' >"$place/htpasswd"
   [ "$1" != private ] || auth="auth: {htpasswd: {realm: private, path: $place/htpasswd}}"
   cat >"$place/$1.yml" <<YAML
 version: 0.1
@@ -76,7 +79,7 @@ COREFILE
 # push_layout LAYOUT IMAGE
 push_layout() {
   local credentials=()
-  case $2 in private.*) credentials=(--dest-creds puller:secret) ;; esac
+  case $2 in private.*) credentials=(--dest-creds "puller:$private_password") ;; esac
   local name=${2%%.*}
   [ -n "${registry_address[$name]:-}" ] || die "$2: the registries are source.$domain, private.$domain, system.$domain"
   in_network skopeo copy --quiet --dest-tls-verify=false "${credentials[@]}" "oci:$1" \

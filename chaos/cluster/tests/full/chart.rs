@@ -1,6 +1,9 @@
 //! The chart, as the API server sees it.
 
-use cluster::{Kuik, NAMESPACE, Stage};
+use cluster::pods::image_of;
+use cluster::{NAMESPACE, Pod, Source, Stage};
+
+use crate::{CACHED, RUNNING};
 
 /// What a user of kuik v1 has.
 const V1_VALUES: &str = "../../charts/kube-image-keeper/ci/kuik-v1-values.yaml";
@@ -10,16 +13,19 @@ const CHART: &str = "../../charts/kube-image-keeper";
 #[test]
 #[ignore = "long: make e2e"]
 fn a_values_file_of_v1_installs() {
-    let Some(mut stage) = Stage::enter_own() else { return };
-    stage.must(Kuik::uninstall(stage.cluster()));
-    stage.forget_kuik();
     let values = std::fs::canonicalize(V1_VALUES).unwrap();
-    stage.must(Kuik::install(
-        stage.cluster(),
-        stage.image(),
-        &["--values", values.to_str().unwrap()],
-    ));
-    stage.must(Kuik::uninstall(stage.cluster()));
+    let values = ["--values", values.to_str().unwrap()];
+    let Some(mut stage) = Stage::enter_own_with(&values) else {
+        return;
+    };
+    let image = stage.must(stage.machine().publish(Source::Public, "v1-values:1"));
+    let pod = Pod::new("v1-values", &image);
+    stage.must(stage.cluster().start(&pod, RUNNING));
+    let found = stage.must(stage.cluster().pod(&pod));
+    assert_eq!(stage.must(image_of(&found)), format!("localhost:7439/{image}"));
+    stage.must(stage.cluster().wait_cached(&image, CACHED));
+    stage.must(stage.cluster().delete(&pod));
+    stage.remove_kuik();
 }
 
 #[test]

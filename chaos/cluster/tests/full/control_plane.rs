@@ -1,7 +1,7 @@
 //! Without an API server, and after everything lost its power.
 
 use cluster::pods::image_of;
-use cluster::{Kuik, Pod, Source, Stage};
+use cluster::{Pod, Source, Stage};
 
 use crate::{CACHED, READY, RUNNING};
 
@@ -32,14 +32,9 @@ fn pulls_go_on_while_the_api_server_is_away() {
 #[test]
 #[ignore = "long: make e2e"]
 fn everything_comes_back_after_a_blackout_with_every_source_down() {
-    let Some(mut stage) = Stage::enter_own() else { return };
-    stage.must(Kuik::uninstall(stage.cluster()));
-    stage.forget_kuik();
-    stage.must(Kuik::install(
-        stage.cluster(),
-        stage.image(),
-        &["--set", "registry.persistence.enabled=true"],
-    ));
+    let Some(mut stage) = Stage::enter_own_with(&["--set", "registry.persistence.enabled=true"]) else {
+        return;
+    };
     let (cluster, machine) = (stage.cluster(), stage.machine());
     let image = stage.must(machine.publish(Source::Public, "blackout:1"));
     let nodes = stage.must(cluster.nodes());
@@ -56,13 +51,5 @@ fn everything_comes_back_after_a_blackout_with_every_source_down() {
     assert_eq!(stage.must(image_of(&found)), format!("localhost:7439/{image}"));
     stage.must(machine.start_sources());
     stage.must(cluster.kubectl(&["delete", "pods", "--all"]));
-    stage.must(Kuik::uninstall(cluster));
-    stage.must(cluster.kubectl(&[
-        "delete",
-        "persistentvolumeclaims",
-        "--all",
-        "--namespace",
-        cluster::NAMESPACE,
-    ]));
-    stage.must(machine.free_volumes());
+    stage.remove_kuik();
 }

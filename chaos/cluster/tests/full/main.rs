@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod certificates;
 mod chart;
 mod control_plane;
 mod freshness;
+mod leak;
 mod nodes;
 mod private;
 mod rollouts;
+mod traffic;
 
 use std::time::Duration;
 

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use cluster::pods::{image_of, name_of, node_of};
-use cluster::{Cluster, Deployment, Kuik, NAMESPACE, PROXY_NAMESPACE, Pod, Source, Stage};
+use cluster::{Deployment, Kuik, NAMESPACE, PROXY_NAMESPACE, Pod, Source, Stage};
 use serde_json::Value;
 
+use crate::traffic::failed_events;
 use crate::{CACHED, READY, RUNNING, pods_of, proxy_daemon_set};
 
 /// Names an image that every node must pull and the whole tier has.
@@ -81,7 +82,7 @@ fn a_leader_killed_during_a_pull_is_not_noticed() {
         }),
     );
     println!("three pods of 100 MB ran after {:.1} s", took.as_secs_f64());
-    let failed = stage.must(failed_pulls(cluster));
+    let failed = stage.must(failed_events(cluster));
     assert!(failed.is_empty(), "{failed:#?}");
     stage.must(cluster.kubectl(&["delete", "deployment", "leader"]));
     stage.must(cluster::wait_ready(cluster, READY));
@@ -101,15 +102,6 @@ fn leader(stage: &Stage) -> Result<String> {
         }
     }
     anyhow::bail!("no cache node says that it leads")
-}
-
-/// What the kubelets say about pulls that failed.
-pub(crate) fn failed_pulls(cluster: &Cluster) -> Result<Vec<Value>> {
-    let events = cluster.list(&["events", "--field-selector", "reason=Failed"])?;
-    let pulls = events
-        .into_iter()
-        .filter(|event| event["message"].to_string().contains("pull"));
-    Ok(pulls.map(|event| event["message"].clone()).collect())
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cluster::pods::{image_of, is_ready};
-use cluster::{Cluster, Pod, Source, Stage, pull_secret, wait};
+use cluster::{Cluster, PASSWORD, Pod, Source, Stage, pull_secret, pull_secret_of, wait};
 
-use crate::{CACHED, RUNNING};
+use crate::{CACHED, RUNNING, leak};
+
+/// A password that the registry refuses.
+const WRONG: &str = "canary-wrong-77d1";
 
 /// For a pod that must not start: several of the kubelet's attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,15 +44,19 @@ fn a_private_image_is_served_to_namespaces_with_its_secret_and_to_no_other() {
     assert_eq!(stage.must(image_of(&found)), format!("localhost:7439/{image}"));
     stage.must(machine.start_sources());
 
-    for (name, asked) in [
-        ("plain", image.clone()),
-        ("rewritten", format!("localhost:7439/{image}")),
+    stage.must(cluster.apply(&pull_secret_of("wrong", "stranger", WRONG)));
+    for (name, asked, secret) in [
+        ("plain", image.clone(), None),
+        ("rewritten", format!("localhost:7439/{image}"), None),
+        ("wrong", image.clone(), Some("wrong")),
     ] {
         let pod = Pod::new(name, &asked).namespace("stranger").on(&nodes[2]);
+        let pod = secret.into_iter().fold(pod, Pod::pull_secret);
         stage.must(cluster.apply(&pod.manifest()));
         stage.must(never_runs(cluster, &pod, &image));
         stage.must(cluster.delete(&pod));
     }
+    stage.must(leak::check(&stage, &[PASSWORD, WRONG]));
     for pod in [first, second] {
         stage.must(cluster.delete(&pod));
     }

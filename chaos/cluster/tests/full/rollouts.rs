@@ -1,92 +1,97 @@
 //! Changes of kuik itself, under pods that keep coming.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
-
 use anyhow::Result;
-use cluster::{Cluster, PROXY_NAMESPACE, Pod, Source, Stage, wait};
+use cluster::{Cluster, NAMESPACE, PROXY_NAMESPACE, Stage};
 
-use crate::nodes::failed_pulls;
-use crate::{CACHED, READY, RUNNING, proxy_daemon_set};
+use crate::{READY, pods_of, proxy_daemon_set, traffic};
 
-/// A new pod on every node.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// What makes every pod of kuik another one.
+const CHANGED: [&str; 8] = [
+    "--set",
+    "registry.podAnnotations.changed=yes",
+    "--set",
+    "proxy.podAnnotations.changed=yes",
+    "--set",
+    "webhook.podAnnotations.changed=yes",
+    "--set",
+    "controllers.podAnnotations.changed=yes",
+];
 
 #[test]
 #[ignore = "long: make e2e"]
 fn no_pull_fails_while_the_proxies_are_replaced() {
     let Some(stage) = Stage::enter_own() else { return };
     let name = stage.must(proxy_daemon_set(stage.cluster()));
-    under_pulls(&stage, "rollout", || {
+    let tally = stage.must(traffic::during(&stage, "rollout", || {
         let daemon_set = format!("daemonset/{name}");
         stage
             .cluster()
             .kubectl(&["rollout", "restart", &daemon_set, "--namespace", PROXY_NAMESPACE])?;
         cluster::wait_ready(stage.cluster(), READY)
-    });
+    }));
+    stage.must(tally.check());
+    stage.must(tally.check_all_rewritten());
 }
 
 #[test]
 #[ignore = "long: make e2e"]
 fn no_pull_fails_during_an_upgrade_and_a_rollback() {
-    let Some(mut stage) = Stage::enter_own() else { return };
-    under_pulls(&stage, "upgrade", || {
-        let changed =
-            ["registry", "proxy", "webhook", "controllers"].map(|part| format!("{part}.podAnnotations.changed=yes"));
-        let values: Vec<&str> = changed.iter().flat_map(|value| ["--set", value]).collect();
+    const VOLUMES: [&str; 2] = ["--set", "registry.persistence.enabled=true"];
+    let Some(mut stage) = Stage::enter_own_with(&VOLUMES) else {
+        return;
+    };
+    let (nodes, others) = stage.must(pods(stage.cluster()));
+    let tally = stage.must(traffic::during(&stage, "upgrade", || {
+        let values = [VOLUMES.as_slice(), &CHANGED].concat();
         stage.kuik().upgrade(stage.cluster(), &values, READY)?;
         stage.kuik().rollback(stage.cluster(), READY)
-    });
-    stage.forget_kuik();
+    }));
+    let (nodes_after, others_after) = stage.must(pods(stage.cluster()));
+    assert!(is_replaced(&nodes, &nodes_after) && is_replaced(&others, &others_after));
+    stage.must(tally.check());
+    stage.remove_kuik();
 }
 
-/// Makes a change while a pod a second starts on every node, each of which must pull.
-fn under_pulls(stage: &Stage, name: &str, change: impl FnOnce() -> Result<()>) {
-    let cluster = stage.cluster();
-    let image = stage.must(stage.machine().publish(Source::Public, &format!("{name}:1")));
-    stage.must(cluster.start(&Pod::new(name, &image), RUNNING));
-    stage.must(cluster.wait_cached(&image, CACHED));
-    stage.must(cluster.kubectl(&["delete", "events", "--all"]));
-    let nodes = stage.must(cluster.nodes());
-    let over = AtomicBool::new(false);
-    let (changed, started) = thread::scope(|scope| {
-        let pods = scope.spawn(|| start_pods(cluster, &nodes, name, &image, &over));
-        let changed = change();
-        over.store(true, Ordering::Relaxed);
-        (changed, pods.join())
-    });
-    stage.must(changed);
-    let pods = stage.must(started.expect("the pods' thread ends"));
-    println!("{} pods started meanwhile", pods.len());
-    for pod in &pods {
-        stage.must(ended(cluster, pod));
+#[test]
+#[ignore = "long: make e2e"]
+fn an_upgrade_takes_no_cache_node_without_a_volume_away() {
+    const NO_VOLUMES: [&str; 2] = ["--set", "registry.persistence.enabled=false"];
+    let Some(mut stage) = Stage::enter_own_with(&NO_VOLUMES) else {
+        return;
+    };
+    let (nodes, others) = stage.must(pods(stage.cluster()));
+    let tally = stage.must(traffic::during(&stage, "no-volumes", || {
+        let values = [NO_VOLUMES.as_slice(), &CHANGED].concat();
+        stage.kuik().upgrade(stage.cluster(), &values, READY)
+    }));
+    let (nodes_after, others_after) = stage.must(pods(stage.cluster()));
+    assert_eq!(nodes, nodes_after, "the cache nodes are the same pods");
+    assert!(is_replaced(&others, &others_after), "every other pod is another");
+    let notes = ["get", "notes", cluster::RELEASE, "--namespace", NAMESPACE];
+    let notes = stage.must(stage.cluster().helm(&notes));
+    assert!(
+        notes.contains("an upgrade leaves these pods as they are"),
+        "it says so: {notes}"
+    );
+    stage.must(tally.check());
+    stage.remove_kuik();
+}
+
+/// The identities of the cache nodes' pods, and of all others of kuik.
+fn pods(cluster: &Cluster) -> Result<(Vec<String>, Vec<String>)> {
+    let mut others = Vec::new();
+    for component in ["proxy", "webhook", "controllers"] {
+        others.extend(uids(cluster, component)?);
     }
-    let failed = stage.must(failed_pulls(cluster));
-    assert!(failed.is_empty(), "{failed:#?}");
-    stage.must(cluster.kubectl(&["delete", "pods", "--all"]));
+    Ok((uids(cluster, "registry")?, others))
 }
 
-fn start_pods(cluster: &Cluster, nodes: &[String], name: &str, image: &str, over: &AtomicBool) -> Result<Vec<Pod>> {
-    let mut pods = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        for node in nodes {
-            let pod = Pod::new(&format!("{name}-{}", pods.len()), image)
-                .on(node)
-                .always()
-                .ending();
-            cluster.apply(&pod.manifest())?;
-            pods.push(pod);
-        }
-        thread::sleep(INTERVAL);
-    }
-    Ok(pods)
+fn uids(cluster: &Cluster, component: &str) -> Result<Vec<String>> {
+    let pods = pods_of(cluster, component)?;
+    let uids = pods.iter().map(|pod| pod["metadata"]["uid"].to_string());
+    Ok(uids.collect())
 }
 
-fn ended(cluster: &Cluster, pod: &Pod) -> Result<()> {
-    wait::until(RUNNING, "a pod to end well", || {
-        let found = cluster.pod(pod)?;
-        Ok((found["status"]["phase"] == "Succeeded").then_some(()))
-    })?;
-    Ok(())
+fn is_replaced(before: &[String], after: &[String]) -> bool {
+    !before.is_empty() && before.iter().all(|uid| !after.contains(uid))
 }
