@@ -84,7 +84,8 @@ pub(crate) struct AskArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
-    /// Image as a pod would name it
+    /// Image as a pod would name it, or as it is pulled through the proxy
+    #[arg(value_parser = image)]
     pub(crate) image: oci::ImageReference,
     /// Platform asked about, such as linux/arm64, or `all` [default: this machine's]
     #[arg(long)]
@@ -101,6 +102,12 @@ pub(crate) struct DemoSourceArguments {
     /// End when standard input ends
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
+}
+
+/// Parses an image; clap prints an error without its causes, so they are put into it.
+fn image(text: &str) -> Result<oci::ImageReference, String> {
+    text.parse()
+        .map_err(|error: oci::ReferenceError| daemon::runtime::one_line(&error))
 }
 
 /// How to print.
@@ -136,6 +143,7 @@ mod tests {
         assert!(error_of(&["up", "--listen", "7439"]).contains("invalid socket address"));
         assert!(error_of(&["up", "--replicas", "3"]).contains("--replicas"));
         assert!(error_of(&["explain", "No Image"]).contains("<IMAGE>"));
+        assert!(error_of(&["explain", "NGINX"]).contains("lower-case"));
         assert!(error_of(&["status", "--output", "yaml"]).contains("possible values: text, json"));
     }
 

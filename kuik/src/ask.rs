@@ -41,6 +41,12 @@ impl<T> Answer<T> {
     }
 }
 
+/// The cluster asked about, as its directory remembers it.
+pub(crate) fn cluster(arguments: &AskArguments) -> Result<Cluster, ClusterAskError> {
+    let data = DataDir::find(arguments.data.clone())?;
+    Ok(Cluster::load_existing(&data)?)
+}
+
 /// Asks every node of the cluster for `path`. Answers are in the order of ordinals.
 ///
 /// # Errors
@@ -49,8 +55,7 @@ pub(crate) async fn every_node<T: DeserializeOwned>(
     arguments: &AskArguments,
     path: &str,
 ) -> Result<Vec<Answer<T>>, ClusterAskError> {
-    let data = DataDir::find(arguments.data.clone())?;
-    let cluster = Cluster::load_existing(&data)?;
+    let cluster = cluster(arguments)?;
     let asking = cluster.nodes.iter().map(async |node| Answer {
         node: node.name(),
         result: admin_client::ask(node.listen.admin, path).await,
@@ -59,7 +64,7 @@ pub(crate) async fn every_node<T: DeserializeOwned>(
     if answers.iter().any(Answer::is_reachable) {
         return Ok(answers);
     }
-    let dir = data.root().display().to_string();
+    let dir = DataDir::find(arguments.data.clone())?.root().display().to_string();
     let reason = answers.into_iter().find_map(|answer| answer.result.err());
     let reason = reason.unwrap_or(AskError::NotFound);
     Err(ClusterAskError::NoAnswer { dir, reason })

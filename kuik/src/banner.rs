@@ -10,7 +10,9 @@ use crate::ready_file::Ready;
 const IMAGE_EXAMPLE: &str = "docker.io/library/alpine:latest";
 
 /// The banner, with a line feed at the end.
-pub(crate) fn text(ready: &Ready, data: &DataDir, demo: Option<&RunningDemo>) -> String {
+///
+/// `program` is how this one was called, so that the commands work where it is not in the path.
+pub(crate) fn text(ready: &Ready, data: &DataDir, demo: Option<&RunningDemo>, program: &str) -> String {
     let proxy = ready.proxy.url.trim_start_matches("http://");
     let image = demo.map_or(IMAGE_EXAMPLE.to_owned(), |_| {
         format!("{}/{}", demo::HOST, demo::IMAGES[0])
@@ -33,7 +35,7 @@ pub(crate) fn text(ready: &Ready, data: &DataDir, demo: Option<&RunningDemo>) ->
     }
     let _infallible = write!(
         text,
-        "\nAsk it:\n  kuik status {of}\n  kuik images {of}\n  kuik explain {of} {image}\n\n\
+        "\nAsk it:\n  {program} status {of}\n  {program} images {of}\n  {program} explain {of} {image}\n\n\
          Ctrl-C stops it; its data stays in {dir}.\n",
         dir = data.root().display(),
     );
@@ -72,12 +74,12 @@ mod tests {
     #[test]
     fn commands_can_be_copied_as_they_are() {
         let data = DataDir::find(Some("/d".into())).unwrap();
-        let text = text(&ready_in(&data), &data, None);
+        let text = text(&ready_in(&data), &data, None, "./bin/kuik");
         assert!(
             text.contains("docker pull 127.0.0.1:7439/docker.io/library/alpine:latest\n"),
             "{text}"
         );
-        assert!(text.contains("kuik status --data /d\n"), "{text}");
+        assert!(text.contains("  ./bin/kuik status --data /d\n"), "{text}");
     }
 
     #[test]
@@ -87,7 +89,7 @@ mod tests {
             pid: 42,
             address: "127.0.0.1:5000".parse().unwrap(),
         };
-        let text = text(&ready_in(&data), &data, Some(&demo));
+        let text = text(&ready_in(&data), &data, Some(&demo), "kuik");
         assert!(text.contains("/demo.kuik.local/demo/hello:1\n"), "{text}");
         assert!(text.contains("kill 42\n"), "{text}");
     }

@@ -3,6 +3,7 @@
 //! The verdict is made from files the nodes have looked at, never from the metadata: an image is called cached only
 //! if each of its blobs, and the manifests above them, are held by a node that answers now.
 
+mod asked;
 mod merge;
 mod view;
 
@@ -82,7 +83,8 @@ pub(crate) async fn run(arguments: ExplainArguments) -> Result<Ended, Failure> {
         Some(text) => text.parse().map_err(Failure::bad_start)?,
         None => AskedPlatform::of_this_machine(),
     };
-    let image = arguments.image.to_string();
+    let cluster = ask::cluster(&arguments.ask).map_err(Failure::failed)?;
+    let image = asked::behind_proxy(arguments.image, &cluster.proxy).to_string();
     let path = format!("/explain?image={}", utf8_percent_encode(&image, NON_ALPHANUMERIC));
     let answers = ask::every_node(&arguments.ask, &path).await.map_err(Failure::failed)?;
     ask::print(&merge::merge(&image, &asked, &answers), arguments.ask.output)

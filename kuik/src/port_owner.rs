@@ -24,9 +24,16 @@ impl PortOwner {
 
     /// Whether it looks like a child of `kuik up`.
     pub(crate) fn is_ours(&self) -> bool {
-        self.0
+        self.our_pid().is_some()
+    }
+
+    /// The process id, if it looks like a child of `kuik up`.
+    pub(crate) fn our_pid(&self) -> Option<u32> {
+        let ours = self
+            .0
             .as_ref()
-            .is_some_and(|(name, _pid)| OUR_NAMES.contains(&name.as_str()))
+            .filter(|(name, _pid)| OUR_NAMES.contains(&name.as_str()));
+        ours.map(|(_name, pid)| *pid)
     }
 }
 
@@ -107,7 +114,9 @@ mod tests {
     fn our_own_programs_are_told_from_others() {
         let owner = |name: &str| PortOwner(Some((name.to_owned(), 42)));
         assert!(owner("kuik-cache-node").is_ours());
+        assert_eq!(owner("kuik-cache-node").our_pid(), Some(42));
         assert!(!owner("nginx").is_ours());
+        assert_eq!(owner("nginx").our_pid(), None);
         assert_eq!(owner("nginx").to_string(), " by nginx (process 42)");
     }
 }

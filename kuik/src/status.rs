@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::args::AskArguments;
 use crate::ask::{self, Answer};
+use crate::cluster::Cluster;
+use crate::port_owner::PortOwner;
 
 /// The cluster as its nodes describe it. This is also the JSON form, which is a promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +41,8 @@ pub(crate) struct CopiesStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct MemberStatus {
     pub(crate) name: String,
+    /// Its process, where it is on this machine and this user may see it.
+    pub(crate) pid: Option<u32>,
     pub(crate) state: MemberState,
     /// Why it does not answer as it should.
     pub(crate) error: Option<String>,
@@ -69,7 +73,18 @@ pub(crate) struct FillStatus {
 
 pub(crate) async fn run(arguments: AskArguments) -> Result<Ended, Failure> {
     let answers = ask::every_node(&arguments, "/status").await.map_err(Failure::failed)?;
-    ask::print(&merge(answers), arguments.output)
+    let mut status = merge(answers);
+    status.find_processes(&ask::cluster(&arguments).map_err(Failure::failed)?);
+    ask::print(&status, arguments.output)
+}
+
+impl ClusterStatus {
+    /// Fills in the processes, of which the nodes themselves say nothing. Both lists are in the order of ordinals.
+    fn find_processes(&mut self, cluster: &Cluster) {
+        for (member, node) in self.nodes.iter_mut().zip(&cluster.nodes) {
+            member.pid = PortOwner::of(node.listen.admin.port()).our_pid();
+        }
+    }
 }
 
 /// One picture of what the nodes said. Pure.
@@ -146,6 +161,7 @@ fn member(answer: Answer<NodeStatus>, last_log_index: u64) -> MemberStatus {
     };
     MemberStatus {
         name: answer.node,
+        pid: None,
         state,
         error,
         lag: status

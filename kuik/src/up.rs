@@ -230,7 +230,7 @@ async fn serve(
     }
     let text = match arguments.output {
         Output::Json => format!("{}\n", ready.to_json()),
-        Output::Text => banner::text(&ready, &prepared.data, demo.as_ref()),
+        Output::Text => banner::text(&ready, &prepared.data, demo.as_ref(), &called_as()),
     };
     console::print(&text).map_err(Failure::failed)?;
     let stopping = shutdown.begun_token();
@@ -242,6 +242,11 @@ async fn serve(
         remove_if_there(file).map_err(Failure::failed)?;
     }
     kept.unwrap_or(Ok(()))
+}
+
+/// How this program was called: what a person types to call it again.
+fn called_as() -> String {
+    std::env::args().next().unwrap_or_else(|| "kuik".to_owned())
 }
 
 /// Rewrites the ready file whenever a process id changes. Runs until it is dropped, or the file cannot be written.

@@ -143,3 +143,14 @@ fn json_form_is_stable() {
     assert_eq!(json["nodes"][0]["status"]["role"], "leader");
     assert_eq!(json["copies"]["expected"], 4);
 }
+
+#[test]
+fn process_to_kill_is_not_mistaken_for_the_raft_id() {
+    let mut status = merge(well(0..3));
+    status.nodes[1].pid = Some(4242);
+    let text = status.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[3].starts_with("NODE    PID   RAFT ID"), "{text}");
+    assert!(lines[5].starts_with("node-1  4242  2 "), "{text}");
+    assert!(lines[6].starts_with("node-2  -     3 "), "{text}");
+}

@@ -22,7 +22,8 @@ impl fmt::Display for ClusterStatus {
         writeln!(f, "copies  {}", self.copies_text())?;
         let mut nodes = Table::new([
             "NODE",
-            "ID",
+            "PID",
+            "RAFT ID",
             "STATE",
             "ROLE",
             "LAG",
@@ -77,6 +78,7 @@ impl MemberStatus {
         let remarks = self.status.as_ref().map(|status| status.degraded.join("; "));
         table.row([
             self.name.clone(),
+            self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
             cell(&|status| status.node_id.map_or_else(|| "-".to_owned(), |id| id.to_string())),
             state.to_owned(),
             cell(&|status| role(status.role).to_owned()),
