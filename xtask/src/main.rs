@@ -12,6 +12,7 @@ mod metadata;
 mod step;
 mod test_run;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use step::Report;
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
     let report = match words.as_slice() {
         ["ci"] => step::run_all(&check::gate()).and_then_tests(|| test_run::run_all(&[])),
         ["lint"] => step::run_all(&check::gate()),
+        [.., "help" | "--help" | "-h"] => {
+            // A reader that has seen enough is no failure.
+            let _closed = writeln!(std::io::stdout(), "{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         ["image", rest @ ..] => return image(rest),
         ["chart-readme"] => step::run_all(&check::chart_readme()),
         ["fix"] => step::run_all(&check::fix()),
