@@ -50,7 +50,11 @@ make_place() {
   inner=$(first_child $outer) || die "$1 did not start: $(cat "$place/log/init.log")"
   record "$place/unshare.pid" $outer
   record "$place/init.pid" "$inner"
-  wait_for 10 "$1 to start" is_named "$inner" pause
+  # A place that has not come up whole is ended, so that the next start makes it anew.
+  (wait_for 30 "$1 to start" is_named "$inner" pause) && return
+  kill_recorded "$place/init.pid"
+  wait_for 10 "$1 to end" is_gone "$place/init.pid"
+  exit 1
 }
 
 is_named() { [ "$(cat "/proc/$1/comm")" = "$2" ]; }
