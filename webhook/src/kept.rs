@@ -39,11 +39,13 @@ pub enum Kept {
     TierSilent,
     /// No proxy is ready to be pulled through.
     NoProxy,
+    /// A node lacks its proxy, and nobody can put this image back.
+    NotEveryNode,
 }
 
 impl Kept {
     /// All labels there are, for metrics.
-    pub const LABELS: [&'static str; 16] = [
+    pub const LABELS: [&'static str; 17] = [
         "pull_policy_never",
         "pull_policy_always",
         "ignored",
@@ -60,6 +62,7 @@ impl Kept {
         "tier_silent",
         "no_proxy",
         "no_proxy_there",
+        "not_every_node",
     ];
 
     /// What the tier's answer means for an image; nothing where it may be rewritten.
@@ -98,6 +101,7 @@ impl Kept {
             Self::TierSilent => 13,
             Self::NoProxy => 14,
             Self::NoProxyThere(_) => 15,
+            Self::NotEveryNode => 16,
         }
     }
 }
@@ -132,6 +136,9 @@ impl fmt::Display for Kept {
             Self::TierNotReady => f.write_str("TierNotReady: the cache cannot serve pulls now"),
             Self::TierSilent => f.write_str("TierSilent: no cache node answered in time"),
             Self::NoProxy => f.write_str("NoProxy: no proxy is known to be ready"),
+            Self::NotEveryNode => f.write_str(
+                "NotEveryNode: a node lacks its proxy now, and this image could not be put back if the pod came there",
+            ),
         }
     }
 }

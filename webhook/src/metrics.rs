@@ -131,9 +131,7 @@ impl Metrics {
 
     /// Shows whether there are proxies to pull through.
     pub(crate) fn proxies(&self, state: Proxies) {
-        self.0
-            .proxies_ready
-            .set(if state == Proxies::Ready { 1.0 } else { 0.0 });
+        self.0.proxies_ready.set(if state.are_there() { 1.0 } else { 0.0 });
     }
 
     /// Counts a policy that is in use from now on.

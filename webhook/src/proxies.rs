@@ -20,8 +20,10 @@ pub enum Proxies {
     Unknown,
     /// There is no such DaemonSet, or none of its pods is ready.
     None,
-    /// At least one is ready.
-    Ready,
+    /// At least one is ready, and one is missing on some node that has to have one.
+    Somewhere,
+    /// On every node that has to have one it is ready.
+    Everywhere,
 }
 
 impl Proxies {
@@ -31,10 +33,16 @@ impl Proxies {
         let status = daemonset
             .filter(deleted)
             .and_then(|daemonset| daemonset.status.as_ref());
-        match status {
-            Some(status) if status.number_ready > 0 => Self::Ready,
+        match status.map(|status| (status.number_ready, status.desired_number_scheduled)) {
+            Some((ready, wanted)) if ready > 0 && ready >= wanted => Self::Everywhere,
+            Some((ready, _wanted)) if ready > 0 => Self::Somewhere,
             Some(_) | None => Self::None,
         }
+    }
+
+    /// Whether there is any to pull through.
+    pub fn are_there(self) -> bool {
+        matches!(self, Self::Somewhere | Self::Everywhere)
     }
 }
 
@@ -74,10 +82,11 @@ mod tests {
 
     use super::*;
 
-    fn daemonset(number_ready: i32) -> DaemonSet {
+    fn daemonset(number_ready: i32, desired_number_scheduled: i32) -> DaemonSet {
         DaemonSet {
             status: Some(DaemonSetStatus {
                 number_ready,
+                desired_number_scheduled,
                 ..DaemonSetStatus::default()
             }),
             ..DaemonSet::default()
@@ -85,16 +94,24 @@ mod tests {
     }
 
     #[test]
-    fn one_ready_proxy_is_enough_and_none_is_not() {
-        assert_eq!(Proxies::of(None), Proxies::None);
-        assert_eq!(Proxies::of(Some(&DaemonSet::default())), Proxies::None);
-        assert_eq!(Proxies::of(Some(&daemonset(0))), Proxies::None);
-        assert_eq!(Proxies::of(Some(&daemonset(1))), Proxies::Ready);
+    fn one_ready_proxy_is_enough_to_be_there_and_not_to_be_everywhere() {
+        let table = [
+            (None, Proxies::None),
+            (Some(DaemonSet::default()), Proxies::None),
+            (Some(daemonset(0, 0)), Proxies::None),
+            (Some(daemonset(0, 3)), Proxies::None),
+            (Some(daemonset(1, 3)), Proxies::Somewhere),
+            (Some(daemonset(2, 3)), Proxies::Somewhere),
+            (Some(daemonset(3, 3)), Proxies::Everywhere),
+        ];
+        for (daemonset, expected) in table {
+            assert_eq!(Proxies::of(daemonset.as_ref()), expected);
+        }
     }
 
     #[test]
     fn proxies_that_are_being_deleted_are_not_relied_on() {
-        let mut deleted = daemonset(3);
+        let mut deleted = daemonset(3, 3);
         deleted.metadata.deletion_timestamp = serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap();
         assert_eq!(Proxies::of(Some(&deleted)), Proxies::None);
     }

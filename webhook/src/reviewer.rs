@@ -76,9 +76,9 @@ impl Reviewer {
         let rules = Rules {
             policy,
             proxy_port: self.proxy_port,
+            proxies: *self.proxies.borrow(),
         };
-        let references = rewrite::references(&subject, &rules);
-        let admissions = self.admissions(&namespace, references, deadline).await;
+        let admissions = self.admissions(&namespace, &subject, &rules, deadline).await;
         let rewriting = rewrite::rewrite(&subject, &rules, &admissions);
         if !dry_run {
             self.note(&subject, &rewriting, maker);
@@ -92,11 +92,12 @@ impl Reviewer {
         (outcome, rewriting.patch)
     }
 
-    async fn admissions(&self, namespace: &str, references: Vec<String>, deadline: Instant) -> Admissions {
+    async fn admissions(&self, namespace: &str, subject: &Subject, rules: &Rules, deadline: Instant) -> Admissions {
+        let references = rewrite::references(subject, rules);
         if references.is_empty() {
             return Admissions::Answered(BTreeMap::new());
         }
-        if *self.proxies.borrow() != Proxies::Ready {
+        if !rules.proxies.are_there() {
             return Admissions::Withheld(Kept::NoProxy);
         }
         match self.tier.admit(namespace, references, deadline - DECISION_TIME).await {

@@ -19,6 +19,7 @@ use proto::v1::Admission;
 use crate::kept::Kept;
 use crate::pod::{Pod, Slot};
 use crate::policy::Policy;
+use crate::proxies::Proxies;
 use patch::PatchBuilder;
 use standing::{Candidate, Standing};
 
@@ -57,6 +58,8 @@ pub struct Rules {
     pub policy: Arc<Policy>,
     /// The port of the proxies.
     pub proxy_port: u16,
+    /// What is known of the proxies.
+    pub proxies: Proxies,
 }
 
 /// What the tier said.
@@ -147,14 +150,14 @@ fn verdict(slot: &Slot<'_>, standing: Standing, admissions: &Admissions) -> Verd
         },
         Standing::Keep { image, why } => kept(slot, image, why),
         Standing::Ask(candidates) => match admitted(candidates, admissions) {
-            Ok(candidate) => Verdict {
-                decision: if candidate.rewritten == slot.image {
+            Ok((original, rewritten)) => Verdict {
+                decision: if rewritten == slot.image {
                     Decision::Already
                 } else {
                     Decision::Rewritten
                 },
-                image: Some(candidate.rewritten),
-                original: Some(candidate.original),
+                image: Some(rewritten),
+                original: Some(original),
             },
             Err((original, why)) => kept(slot, original, why),
         },
@@ -174,25 +177,35 @@ fn kept(slot: &Slot<'_>, image: String, why: Kept) -> Verdict {
     }
 }
 
-/// The image that is meant and admitted; or what its user most likely wrote, and why it is not.
+/// The image that is meant and admitted, and what becomes of it; or what its user most likely wrote, and why it stays.
 ///
 /// The next candidate is asked for only where the one before has no registry: a private image must not be reached by
 /// the public name of another.
-fn admitted(candidates: Vec<Candidate>, admissions: &Admissions) -> Result<Candidate, (String, Kept)> {
+fn admitted(candidates: Vec<Candidate>, admissions: &Admissions) -> Result<(String, String), (String, Kept)> {
     let mut refusal = None;
-    for candidate in candidates {
+    for Candidate {
+        original,
+        canonical,
+        rewritten,
+    } in candidates
+    {
         let why = match admissions {
             Admissions::Withheld(why) => Some(why.clone()),
             Admissions::Answered(answers) => {
-                let answer = answers.get(&candidate.canonical).copied();
+                let answer = answers.get(&canonical).copied();
                 Kept::by_admission(answer.unwrap_or(Admission::Unspecified))
             }
         };
-        let Some(why) = why else { return Ok(candidate) };
-        if why != Kept::SourceUnreachable {
-            return Err((candidate.original, why));
+        let has_registry = why != Some(Kept::SourceUnreachable);
+        let why = match (rewritten, why) {
+            (Ok(rewritten), None) => return Ok((original, rewritten)),
+            (Err(by_rule), _) => by_rule,
+            (Ok(_), Some(why)) => why,
+        };
+        if has_registry {
+            return Err((original, why));
         }
-        refusal = refusal.or(Some((candidate.original, why)));
+        refusal = refusal.or(Some((original, why)));
     }
     Err(refusal.expect("there is at least one candidate"))
 }

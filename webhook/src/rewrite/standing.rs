@@ -1,11 +1,12 @@
 //! How one image stands before the tier is asked.
 
 use oci::{ImageReference, rewritten};
-use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES, original_image_key};
+use proto::pod::{ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES, Place, original_image_key};
 
 use super::{Occasion, Rules, Subject};
 use crate::kept::Kept;
 use crate::pod::{Pod, Slot};
+use crate::proxies::Proxies;
 
 /// How an image stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,8 @@ pub(super) enum Standing {
     Left,
     /// `image` is what stands there afterwards.
     Keep { image: String, why: Kept },
-    /// To be rewritten if the tier admits it; at least one, the likeliest first.
+    /// To be rewritten if the tier admits it; at least one, the likeliest first. Of several the tier tells which is meant,
+    /// also where the rules leave it alone.
     Ask(Vec<Candidate>),
 }
 
@@ -25,8 +27,8 @@ pub(super) struct Candidate {
     pub(super) original: String,
     /// As the tier knows it.
     pub(super) canonical: String,
-    /// As the proxy is asked for it.
-    pub(super) rewritten: String,
+    /// As the proxy is asked for it; or why the rules leave it alone, if this is what was meant.
+    pub(super) rewritten: Result<String, Kept>,
 }
 
 /// How the image stands under the rules.
@@ -78,11 +80,7 @@ fn is_in_question(subject: &Subject, slot: &Slot<'_>, proxy_port: u16) -> bool {
         Occasion::Ephemeral { old } => return old.image_of(slot).is_none(),
         Occasion::Update { old } => old,
     };
-    let can_change = matches!(
-        slot.place,
-        proto::pod::Place::Container | proto::pod::Place::InitContainer
-    );
-    if !can_change || is_restored(&subject.pod, slot) {
+    if !can_change(slot) || is_restored(&subject.pod, slot) {
         return false;
     }
     let port = rewritten::split(slot.image).map(|(port, _stripped)| port);
@@ -94,6 +92,16 @@ fn is_in_question(subject: &Subject, slot: &Slot<'_>, proxy_port: u16) -> bool {
     let asked_now = asked && !asks_for_rewriting(old);
     let old_port = port.is_some_and(|port| port != proxy_port) && is_ours(&subject.pod, slot);
     asked && (changed || asked_now || (old_port && !subject.pod.has_pulled(slot)))
+}
+
+/// Whether the API server lets the image of a living pod be changed.
+fn can_change(slot: &Slot<'_>) -> bool {
+    matches!(slot.place, Place::Container | Place::InitContainer)
+}
+
+/// Why an image that nobody can change any more is left alone: its pod may come to a node that has no proxy.
+fn for_good(slot: &Slot<'_>, rules: &Rules) -> Option<Kept> {
+    (!can_change(slot) && rules.proxies == Proxies::Somewhere).then_some(Kept::NotEveryNode)
 }
 
 /// Whether the controller gave the original back, because the proxy of its node cannot be reached.
@@ -135,8 +143,15 @@ fn of_originals(originals: &[String], slot: &Slot<'_>, rules: &Rules) -> Standin
             Err(keep) => refusal = refusal.or(Some(keep)),
         }
     }
-    match refusal {
-        Some(keep) if candidates.is_empty() => keep,
+    match (candidates.as_slice(), refusal) {
+        ([], Some(keep)) => keep,
+        ([only], _) => match &only.rewritten {
+            Ok(_) => Standing::Ask(candidates),
+            Err(why) => Standing::Keep {
+                image: only.original.clone(),
+                why: why.clone(),
+            },
+        },
         _ => Standing::Ask(candidates),
     }
 }
@@ -151,7 +166,8 @@ fn of_original(original: &str, slot: &Slot<'_>, rules: &Rules) -> Result<Candida
         why: Kept::Unreadable(daemon::runtime::one_line(&error)),
     };
     let parsed = original.parse::<ImageReference>().map_err(unreadable)?;
-    match rules.policy.keeps(slot, original, &parsed) {
+    let by_rule = rules.policy.keeps(slot, original, &parsed);
+    let rewritten = match by_rule.or_else(|| for_good(slot, rules)) {
         // Nothing is pulled, so what is on the node counts, under the name it has there.
         Some(why @ Kept::PullPolicyNever) => {
             return Err(Standing::Keep {
@@ -159,13 +175,12 @@ fn of_original(original: &str, slot: &Slot<'_>, rules: &Rules) -> Result<Candida
                 why,
             });
         }
-        Some(why) => return Err(keep(why)),
-        None => {}
-    }
-    if is_on_node(parsed.repository.host.host()) {
-        return Err(keep(Kept::RegistryOnNode(parsed.repository.host.to_string())));
-    }
-    let rewritten = rewritten::rewrite(original, rules.proxy_port).map_err(unreadable)?;
+        Some(why) => Err(why),
+        None if is_on_node(parsed.repository.host.host()) => {
+            return Err(keep(Kept::RegistryOnNode(parsed.repository.host.to_string())));
+        }
+        None => Ok(rewritten::rewrite(original, rules.proxy_port).map_err(unreadable)?),
+    };
     Ok(Candidate {
         original: original.to_owned(),
         canonical: parsed.canonical(),

@@ -10,6 +10,7 @@ pub(super) fn rules(policy: &str) -> Rules {
     Rules {
         policy: Arc::new(Policy::parse(policy).unwrap()),
         proxy_port: PORT,
+        proxies: Proxies::Everywhere,
     }
 }
 
@@ -207,6 +208,35 @@ fn port_of_the_registry_comes_back_by_annotation_or_by_what_the_tier_knows() {
     );
 }
 
+#[test]
+fn policy_that_refuses_one_reading_of_a_host_does_not_make_it_the_other() {
+    type Row<'row> = (&'row str, &'row [(&'row str, Admission)], &'row str, Option<&'row str>);
+    let bare = pod("localhost:7439/reg.io-5000/a:2");
+    let only_dashed = [("reg.io:5000/a:2", Admission::SourceUnreachable)];
+    let nowhere = [
+        ("reg.io:5000/a:2", Admission::SourceUnreachable),
+        ("reg.io-5000/a:2", Admission::SourceUnreachable),
+    ];
+    let with_port = r#"ignored_images = ["^reg\\.io:5000/"]"#;
+    let dashed = r#"ignored_images = ["^reg\\.io-5000/"]"#;
+    let either = r#"ignored_images = ["^reg\\.io"]"#;
+    let rewritten = "localhost:7439/reg.io-5000/a:2";
+    let table: [Row<'_>; 7] = [
+        (with_port, &[], "reg.io:5000/a:2", Some("Ignored")),
+        (with_port, &nowhere, "reg.io:5000/a:2", Some("Ignored")),
+        (with_port, &only_dashed, rewritten, None),
+        (dashed, &[], rewritten, None),
+        (dashed, &only_dashed, "reg.io-5000/a:2", Some("Ignored")),
+        (either, &only_dashed, "reg.io-5000/a:2", Some("Ignored")),
+        (either, &[], "reg.io:5000/a:2", Some("Ignored")),
+    ];
+    for (policy, refused, expected, why) in table {
+        let done = done(&bare, Occasion::Create, policy, refused);
+        assert_eq!(image(&done), expected, "{policy} {refused:?}");
+        assert_eq!(reason(&done, "app").as_deref(), why, "{policy} {refused:?}");
+    }
+}
+
 /// Else who may name images at Docker Hub could reach a private registry through the proxy.
 #[test]
 fn private_image_is_not_reached_by_the_public_name_of_another() {
@@ -346,6 +376,54 @@ fn ephemeral_containers_are_rewritten_when_they_are_added_and_nothing_else() {
         {"op": "replace", "path": "/spec/ephemeralContainers/1/image", "value": "localhost:7439/alpine:3"}
     ]);
     assert_eq!(serde_json::to_value(patch).unwrap(), expected);
+}
+
+#[test]
+fn what_nobody_can_put_back_is_rewritten_only_where_every_node_has_a_proxy() {
+    let mut pod = pod("nginx");
+    pod["spec"]["volumes"] = json!([
+        {"name": "plain", "image": {"reference": "quay.io/d:1"}},
+        {"name": "copied", "image": {"reference": "localhost:7439/quay.io/e:1"}},
+    ]);
+    let volume = |pod: &Value, index: usize| pod["spec"]["volumes"][index]["image"]["reference"].clone();
+    let subject = subject(&pod, Occasion::Create);
+    for (proxies, expected, why) in [
+        (Proxies::Somewhere, ["quay.io/d:1", "quay.io/e:1"], Some("NotEveryNode")),
+        (
+            Proxies::Everywhere,
+            ["localhost:7439/quay.io/d:1", "localhost:7439/quay.io/e:1"],
+            None,
+        ),
+    ] {
+        let rules = Rules { proxies, ..rules("") };
+        let done = apply(
+            &pod,
+            &rewrite(&subject, &rules, &admissions(&subject, &rules, &[])).patch,
+        );
+        assert_eq!(
+            image(&done),
+            "localhost:7439/nginx",
+            "a container's image can be put back"
+        );
+        assert_eq!([volume(&done, 0), volume(&done, 1)], expected, "{proxies:?}");
+        assert_eq!(reason(&done, "volume/plain").as_deref(), why);
+        assert_eq!(reason(&done, "volume/copied").as_deref(), why);
+    }
+}
+
+#[test]
+fn ephemeral_container_is_left_where_a_node_lacks_its_proxy() {
+    let mut debugged = pod("nginx");
+    debugged["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "alpine:3"}]);
+    let old = Box::new(parse(&pod("nginx")));
+    let subject = subject(&debugged, Occasion::Ephemeral { old });
+    let rules = Rules {
+        proxies: Proxies::Somewhere,
+        ..rules("")
+    };
+    let rewriting = rewrite(&subject, &rules, &admissions(&subject, &rules, &[]));
+    assert!(rewriting.patch.0.is_empty(), "{:?}", rewriting.patch);
+    assert_eq!(rewriting.decisions[1], Decision::Kept(Kept::NotEveryNode));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub async fn start(node: &str) -> Webhook {
 
 /// A webhook that finds no certificate yet; with `tls` it shows one of `authority` to the nodes.
 pub async fn start_signed(nodes: &[String], tls: bool, authority: Authority) -> Webhook {
-    let (proxies, known) = watch::channel(Proxies::Ready);
+    let (proxies, known) = watch::channel(Proxies::Everywhere);
     let webhook = start_with(nodes, tls, authority, |_shutdown| known).await;
     Webhook { proxies, ..webhook }
 }

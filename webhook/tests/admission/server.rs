@@ -50,7 +50,7 @@ async fn nothing_is_rewritten_without_proxies_and_the_tier_is_not_asked() {
         assert_eq!(reason(&created).as_deref(), Some("NoProxy"));
     }
     assert!(node.asked().is_empty());
-    webhook.proxies.send(Proxies::Ready).unwrap();
+    webhook.proxies.send(Proxies::Everywhere).unwrap();
     let (created, _took) = webhook.create("default", &pod("nginx")).await;
     assert_eq!(image(&created), "localhost:7439/nginx");
 }
