@@ -17,7 +17,8 @@ use crate::server;
 use crate::serving::Serving;
 use crate::tier::{Identity, Tier};
 
-/// Starts the webhook on a bound listener. It is ready once it has a policy and a certificate to show.
+/// Starts the webhook on a bound listener. It is ready once it has a policy and a certificate to show, and a cache node
+/// has answered: before, it could rewrite nothing, and another replica may.
 pub fn start(
     config: &Config,
     listener: TcpListener,
@@ -32,6 +33,8 @@ pub fn start(
     serving.start_reload(readiness.gate("certificate"), work);
     let identity = config.tls.clone().map(|files| Identity::start(files, work));
     let tier = Tier::new(&config.nodes, &identity.unwrap_or_default(), metrics.clone());
+    let tier = Arc::new(tier);
+    tier.start_probes(readiness.gate("tier"), work);
     let reviewer = Reviewer {
         policy,
         proxy_port: config.proxy_port,

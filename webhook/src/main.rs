@@ -42,7 +42,14 @@ async fn run(arguments: Arguments) -> Result<Ended, Failure> {
     let admin = bind(config.admin).await?;
     Admin::new(readiness.clone(), recorder).start(admin, shutdown.tasks(Phase::Flush));
     let client = kube::Client::try_default().await.map_err(Failure::failed)?;
-    let proxies = proxies::start(client, &config.proxy, metrics.clone(), shutdown.tasks(Phase::Work));
+    let gate = readiness.gate("proxies");
+    let proxies = proxies::start(
+        client,
+        &config.proxy,
+        gate,
+        metrics.clone(),
+        shutdown.tasks(Phase::Work),
+    );
     let listener = bind(config.listen).await?;
     tracing::info!(address = %config.listen, "listening");
     webhook::start(&config, listener, proxies, metrics, &shutdown, &readiness);

@@ -2,6 +2,7 @@
 //!
 //! When the API server cannot be watched, what was last known stays: pulls do not need it either.
 
+use daemon::readiness::Gate;
 use daemon::task::TaskSet;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -46,20 +47,26 @@ impl Proxies {
     }
 }
 
-/// Watches the DaemonSet until `tasks` stop.
-pub fn start(client: Client, proxy: &ProxyDaemonSet, metrics: Metrics, tasks: &TaskSet) -> watch::Receiver<Proxies> {
+/// Watches the DaemonSet until `tasks` stop; opens `gate` once something is known of it.
+pub fn start(
+    client: Client,
+    proxy: &ProxyDaemonSet,
+    gate: Gate,
+    metrics: Metrics,
+    tasks: &TaskSet,
+) -> watch::Receiver<Proxies> {
     let (tx, rx) = watch::channel(Proxies::Unknown);
     let api: Api<DaemonSet> = Api::namespaced(client, &proxy.namespace);
     let name = proxy.daemonset.clone();
     let stop = tasks.stop_token();
     tasks.spawn_critical("proxies", async move {
-        let watching = follow(api, &name, &tx, &metrics);
+        let watching = follow(api, &name, &tx, &gate, &metrics);
         stop.run_until_cancelled_owned(watching).await;
     });
     rx
 }
 
-async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>, metrics: &Metrics) {
+async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>, gate: &Gate, metrics: &Metrics) {
     let events = watch_object(api, name).default_backoff();
     let states = events.map_ok(|daemonset| Proxies::of(daemonset.as_ref()));
     states
@@ -67,11 +74,17 @@ async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>,
             Ok(state) => {
                 let changed = known.send_replace(state) != state;
                 metrics.proxies(state);
+                gate.open();
                 if changed {
                     tracing::info!(daemonset = name, ?state, "proxies");
                 }
             }
-            Err(error) => tracing::warn!(daemonset = name, %error, "proxies not watched, what was known stays"),
+            Err(error) => {
+                if *known.borrow() == Proxies::Unknown {
+                    gate.close(format!("watch DaemonSet {name}: {error}"));
+                }
+                tracing::warn!(daemonset = name, %error, "proxies not watched, what was known stays");
+            }
         })
         .await;
 }

@@ -34,7 +34,7 @@ pub(crate) struct Reviewer {
     /// Whether there are proxies.
     pub proxies: watch::Receiver<Proxies>,
     /// The cache nodes.
-    pub tier: Tier,
+    pub tier: Arc<Tier>,
     /// Owners that make pods again and again.
     pub loops: Mutex<Loops>,
     /// Counters.

@@ -5,6 +5,7 @@
 //! rollout cost one question to its source.
 
 mod connect;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -109,7 +109,8 @@ impl pb::control_server::Control for ControlApi {
         let count = request.get_ref().references.len();
         let parts = match self.parts(&request, &[Role::Controller, Role::Webhook]) {
             Ok(parts) => parts,
-            Err(status) if status.code() == tonic::Code::Unavailable => {
+            // Of no image nothing can be said, so whoever asks for nothing hears it by the status.
+            Err(status) if status.code() == tonic::Code::Unavailable && count > 0 => {
                 let admissions = vec![pb::Admission::NotReady.into(); count.min(REFERENCES_MAX)];
                 let reasons = Vec::new();
                 return Ok(Response::new(pb::AdmitReply { admissions, reasons }));
@@ -171,5 +172,27 @@ impl pb::control_server::Control for ControlApi {
         let parts = self.parts(&request, &[Role::Controller])?;
         access::place(&parts.ledger, request.into_inner()).await?;
         Ok(Response::new(pb::PlaceReply {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pb::control_server::Control as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn node_that_is_no_member_yet_says_so_whatever_it_is_asked_about() {
+        let api = ControlApi::new(Arc::default(), false, CancellationToken::new());
+        let admit = async |references: &[&str]| {
+            let request = pb::AdmitRequest {
+                references: references.iter().map(|&text| text.to_owned()).collect(),
+                ..pb::AdmitRequest::default()
+            };
+            api.admit(Request::new(request)).await.map(Response::into_inner)
+        };
+        let admissions = admit(&["nginx", "redis"]).await.unwrap().admissions;
+        assert_eq!(admissions, [pb::Admission::NotReady as i32; 2]);
+        assert_eq!(admit(&[]).await.unwrap_err().code(), tonic::Code::Unavailable);
     }
 }

@@ -78,6 +78,7 @@ pub(super) fn channel(node: &Uri, identity: &Identity) -> Channel {
         .connect_timeout(CONNECT_DEADLINE)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
         .tcp_nodelay(true);
     if node.scheme_str() == Some("http") {
         return endpoint.connect_lazy();

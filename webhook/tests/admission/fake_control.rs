@@ -1,6 +1,7 @@
 //! A cache node that only knows `Admit`, and behaves as it is told.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proto::v1::control_server::{Control, ControlServer};
@@ -27,6 +28,7 @@ pub enum Mood {
 pub struct FakeControl {
     mood: Arc<Mutex<Mood>>,
     asked: Arc<Mutex<Vec<AdmitRequest>>>,
+    n_probes: Arc<AtomicUsize>,
     pub address: SocketAddr,
 }
 
@@ -48,6 +50,7 @@ impl FakeControl {
         let control = Self {
             mood: Arc::new(Mutex::new(mood)),
             asked: Arc::default(),
+            n_probes: Arc::default(),
             address: listener.local_addr().unwrap(),
         };
         let router = server.add_service(ControlServer::new(control.clone()));
@@ -57,6 +60,11 @@ impl FakeControl {
 
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// How often it was asked about no image at all.
+    pub fn probes(&self) -> usize {
+        self.n_probes.load(Ordering::Relaxed)
     }
 
     pub fn asked(&self) -> Vec<AdmitRequest> {
@@ -80,8 +88,15 @@ impl Control for FakeControl {
 
     async fn admit(&self, request: Request<AdmitRequest>) -> Answer<AdmitReply> {
         let request = request.into_inner();
-        self.asked.lock().unwrap().push(request.clone());
         let mood = *self.mood.lock().unwrap();
+        if request.references.is_empty() {
+            self.n_probes.fetch_add(1, Ordering::Relaxed);
+            if mood == Mood::NotReady {
+                return Err(Status::unavailable("told not to be ready"));
+            }
+        } else {
+            self.asked.lock().unwrap().push(request.clone());
+        }
         let number = |admission: Admission| i32::from(admission);
         let admissions = match mood {
             Mood::Answers => request

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -43,10 +44,7 @@ pub struct Answer {
 pub async fn webhook(nodes: &[&FakeControl]) -> Webhook {
     let urls: Vec<_> = nodes.iter().map(|node| format!("http://{}", node.address)).collect();
     let webhook = start_signed(&urls, false, Authority::new()).await;
-    webhook.write_certificate();
-    tokio::time::timeout(Duration::from_secs(10), webhook.readiness.ready())
-        .await
-        .unwrap();
+    webhook.serves().await;
     webhook
 }
 
@@ -58,16 +56,16 @@ pub async fn start(node: &str) -> Webhook {
 /// A webhook that finds no certificate yet; with `tls` it shows one of `authority` to the nodes.
 pub async fn start_signed(nodes: &[String], tls: bool, authority: Authority) -> Webhook {
     let (proxies, known) = watch::channel(Proxies::Everywhere);
-    let webhook = start_with(nodes, tls, authority, |_shutdown| known).await;
+    let webhook = start_with(nodes, tls, authority, |_shutdown, _readiness| known).await;
     Webhook { proxies, ..webhook }
 }
 
 /// A webhook that watches the proxies through this client, in front of this node.
 pub async fn watching(client: &kube::Client, node: &FakeControl) -> Webhook {
     let url = format!("http://{}", node.address);
-    let proxies = |shutdown: &Shutdown| {
-        let tasks = shutdown.tasks(Phase::Work);
-        webhook::proxies::start(client.clone(), &proxy_daemonset(), Metrics::new(), tasks)
+    let proxies = |shutdown: &Shutdown, readiness: &Readiness| {
+        let (gate, tasks) = (readiness.gate("proxies"), shutdown.tasks(Phase::Work));
+        webhook::proxies::start(client.clone(), &proxy_daemonset(), gate, Metrics::new(), tasks)
     };
     let webhook = start_with(&[url], false, Authority::new(), proxies).await;
     webhook.write_certificate();
@@ -88,7 +86,7 @@ async fn start_with(
     nodes: &[String],
     tls: bool,
     authority: Authority,
-    proxies: impl FnOnce(&Shutdown) -> watch::Receiver<Proxies>,
+    proxies: impl FnOnce(&Shutdown, &Readiness) -> watch::Receiver<Proxies>,
 ) -> Webhook {
     let dir = tempfile::tempdir().unwrap();
     let files = files_in(dir.path());
@@ -115,7 +113,7 @@ async fn start_with(
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     let readiness = Readiness::new(&shutdown);
-    let known = proxies(&shutdown);
+    let known = proxies(&shutdown, &readiness);
     webhook::start(&config, listener, known, Metrics::new(), &shutdown, &readiness);
     Webhook {
         address,
@@ -134,6 +132,16 @@ impl Webhook {
 
     pub fn write_certificate(&self) {
         self.authority.write(self.dir.path(), "webhook.kuik.internal");
+    }
+
+    /// Gives it a certificate, and waits until nothing but the tier keeps it from being ready.
+    pub async fn serves(&self) {
+        self.write_certificate();
+        eventually(Duration::from_secs(10), "a webhook that serves", async || {
+            let reasons = self.readiness.unready_reasons();
+            reasons.iter().all(|reason| reason.starts_with("tier: ")).then_some(())
+        })
+        .await;
     }
 
     pub async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {

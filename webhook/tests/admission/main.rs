@@ -7,5 +7,6 @@ mod certificates;
 mod control_plane;
 mod fake_control;
 mod harness;
+mod relay;
 mod server;
 mod tier;

@@ -105,7 +105,8 @@ async fn policy_acts_without_a_restart_and_a_bad_one_changes_nothing() {
 
 #[tokio::test]
 async fn not_ready_before_there_is_a_certificate() {
-    let webhook = start("http://127.0.0.1:1").await;
+    let node = FakeControl::start(Mood::Answers).await;
+    let webhook = start(&format!("http://{}", node.address)).await;
     let reasons = webhook.readiness.unready_reasons();
     assert!(reasons[0].starts_with("certificate: "), "{reasons:?}");
     assert!(webhook.connect().await.is_err());
