@@ -4,6 +4,7 @@
 
 use json_patch::Patch;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::pod::Pod;
@@ -39,7 +40,7 @@ pub(crate) struct Incoming {
 pub(crate) enum ReviewError {
     /// Not JSON, or fields are missing.
     #[error("read AdmissionReview")]
-    Json(#[source] serde_json::Error),
+    Json(#[source] Misread),
     /// Another kind or version.
     #[error("{api_version} {kind} instead of {API_VERSION} {KIND}")]
     Kind {
@@ -51,6 +52,25 @@ pub(crate) enum ReviewError {
     /// It asks nothing.
     #[error("AdmissionReview without a request")]
     NoRequest,
+}
+
+/// Where JSON is not as it should be. Never what stands there: a pod's text may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{category:?} error at line {line} column {column}")]
+pub(crate) struct Misread {
+    category: Category,
+    line: usize,
+    column: usize,
+}
+
+impl From<serde_json::Error> for Misread {
+    fn from(error: serde_json::Error) -> Self {
+        Self {
+            category: error.classify(),
+            line: error.line(),
+            column: error.column(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,7 +116,7 @@ impl Review {
     /// # Errors
     /// [`ReviewError`].
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ReviewError> {
-        let review: RawReview<'_> = serde_json::from_slice(body).map_err(ReviewError::Json)?;
+        let review: RawReview<'_> = serde_json::from_slice(body).map_err(|error| ReviewError::Json(error.into()))?;
         if review.api_version != API_VERSION || review.kind != KIND {
             return Err(ReviewError::Kind {
                 api_version: review.api_version,
@@ -135,7 +155,7 @@ impl RawRequest<'_> {
 }
 
 fn pod(object: Option<&RawValue>) -> Option<Pod> {
-    let pod = serde_json::from_str(object?.get());
+    let pod = serde_json::from_str(object?.get()).map_err(Misread::from);
     pod.inspect_err(|error| tracing::debug!(%error, "pod cannot be read"))
         .ok()
 }

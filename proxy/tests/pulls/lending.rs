@@ -12,7 +12,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Far below every deadline of the proxy, far above what a pull takes.
 const AT_ONCE: Duration = Duration::from_millis(900);
 
-async fn until(mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(mut done: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !done().await {
         assert!(started.elapsed() < DEADLINE, "too late");
@@ -33,7 +33,7 @@ async fn private_world(n_nodes: usize, documents: Documents) -> World {
     world
 }
 
-fn asked_for_authorization(node: &Node) -> bool {
+pub(crate) fn asked_for_authorization(node: &Node) -> bool {
     let documents = node.shelf.documents.lock().unwrap();
     let target = format!("/kuik/v1/authorization?repository={HOST}%2Fa%2Fb").replace("quay.example", "quay%2Eexample");
     documents

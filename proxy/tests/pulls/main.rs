@@ -8,5 +8,6 @@ mod lending;
 mod node;
 mod patience;
 mod protocol;
+mod secrecy;
 mod shutdown;
 mod world;

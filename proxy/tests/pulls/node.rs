@@ -48,11 +48,14 @@ pub(crate) enum Documents {
     Refuse,
     Hang,
     Garbage,
+    /// With a secret where a number belongs, which a careless message would show.
+    Mistyped,
 }
 
 pub(crate) const FACTS: &str = r#"{"hosts_with_port":["reg.corp:5000"]}"#;
 /// "user:secret".
 pub(crate) const AUTHORIZATION: &str = r#"{"authorization":"Basic dXNlcjpzZWNyZXQ=","seconds":300}"#;
+const MISTYPED: &str = r#"{"authorization":"Basic dXNlcjpzZWNyZXQ=","seconds":"Basic dXNlcjpzZWNyZXQ="}"#;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -236,6 +239,7 @@ impl Routes for Extra {
             Documents::Fail => (503, ""),
             Documents::Refuse => (403, ""),
             Documents::Garbage => (200, "<html>"),
+            Documents::Mistyped => (200, MISTYPED),
             Documents::Hang => pending().await,
         };
         let mut response = http::Response::new(Body::full(Bytes::from_static(body.as_bytes())));

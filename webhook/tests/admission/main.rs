@@ -8,5 +8,6 @@ mod control_plane;
 mod fake_control;
 mod harness;
 mod relay;
+mod secrecy;
 mod server;
 mod tier;
