@@ -64,6 +64,8 @@ pub(crate) enum Action {
         /// Service accounts of the namespace whose pull secrets are tried too.
         accounts: Vec<String>,
     },
+    /// Asks the tier which grants there are.
+    ListGrants,
     /// Has the tier forget a grant.
     Revoke { key: GrantKey },
     /// Tells the tier which nodes run pods of private repositories.
@@ -188,6 +190,7 @@ pub(crate) enum ActionKey {
     Repository(String),
     RepositoryStatus(String),
     Desired,
+    GrantList,
     Grant(GrantKey),
     Places,
     Pod(PodKey),
@@ -216,6 +219,7 @@ impl Action {
             Self::ImageStatus { name, .. } => ActionKey::ImageStatus(name.clone()),
             Self::RepositoryStatus { name, .. } => ActionKey::RepositoryStatus(name.clone()),
             Self::Desire(_) => ActionKey::Desired,
+            Self::ListGrants => ActionKey::GrantList,
             Self::Grant { key, .. } | Self::Revoke { key } => ActionKey::Grant(key.clone()),
             Self::Place(_) => ActionKey::Places,
             Self::TellRepository { about, .. } => ActionKey::Told(about.name.clone().unwrap_or_default()),

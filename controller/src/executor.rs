@@ -6,8 +6,9 @@ mod pods;
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kube::Client;
-use proto::v1::{ChangeDesiredRequest, PlaceRequest};
+use proto::v1::{ChangeDesiredRequest, GrantInfo, PlaceRequest};
 
 use crate::action::{Action, Notice, ObjectKind, SecretName};
 use crate::crd::{CachedImage, Repository};
@@ -39,6 +40,11 @@ pub(crate) enum Outcome {
         tried: BTreeSet<SecretName>,
         /// For people, if this is news.
         notice: Option<Notice>,
+    },
+    /// All grants that the tier held at that time or later.
+    GrantsListed {
+        grants: Vec<GrantInfo>,
+        asked_at: Timestamp,
     },
     Revoked(GrantKey),
 }
@@ -122,6 +128,11 @@ impl Executor {
                 secrets,
                 accounts,
             } => self.grant(key, &images, secrets, &accounts).await,
+            Action::ListGrants => {
+                let asked_at = Timestamp::now();
+                let grants = self.tier.list_grants().await?;
+                Ok(Outcome::GrantsListed { grants, asked_at })
+            }
             Action::Revoke { key } => {
                 self.tier.revoke(&key.namespace, &key.repository).await?;
                 Ok(Outcome::Revoked(key))

@@ -1,11 +1,18 @@
 //! Grants: which namespace may use which repository through the cache, as far as this program has asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use oci::Repository;
+use proto::v1::GrantInfo;
 
 use crate::action::SecretName;
+use crate::plan::grants::KEPT_FOR;
+
+/// A grant that was found, and not verified for long, is kept this long at least: its source may have been away, and its
+/// pods may be back in the morning.
+const FOUND_KEPT_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A namespace and a repository that its pods use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +57,8 @@ pub(crate) struct Grant {
     pub(crate) worked_at: Timestamp,
     /// When a pod was last seen that uses it.
     pub(crate) used_at: Timestamp,
-    pub(crate) tried: BTreeSet<SecretName>,
+    /// Secrets that were named when it was asked for; not known of one that an earlier leader asked for.
+    pub(crate) tried: Option<BTreeSet<SecretName>>,
 }
 
 impl Grant {
@@ -64,6 +72,8 @@ impl Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     all: BTreeMap<GrantKey, Grant>,
+    /// Whether the tier has said which there are.
+    is_listed: bool,
 }
 
 impl Grants {
@@ -95,9 +105,32 @@ impl Grants {
             at: now,
             worked_at,
             used_at: now,
-            tried,
+            tried: Some(tried),
         };
         self.all.insert(key, heard);
+    }
+
+    /// Whether it is known which grants the tier held before this program asked for any.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
+    /// The tier may have lost what it held.
+    pub(crate) fn doubt(&mut self) {
+        self.is_listed = false;
+    }
+
+    /// Takes over what the tier holds, and forgets what it does not hold. What was heard since it was asked stays.
+    pub(crate) fn listed(&mut self, grants: Vec<GrantInfo>, asked_at: Timestamp) {
+        let held: BTreeMap<GrantKey, Grant> = grants.into_iter().map(|info| adopted(info, asked_at)).collect();
+        // Grants are remembered by the second.
+        let is_older = |grant: &Grant| grant.at.as_second() < asked_at.as_second();
+        self.all
+            .retain(|key, grant| !grant.is_held() || held.contains_key(key) || !is_older(grant));
+        for (key, grant) in held {
+            self.all.entry(key).or_insert(grant);
+        }
+        self.is_listed = true;
     }
 
     pub(crate) fn forget(&mut self, key: &GrantKey) {
@@ -112,5 +145,99 @@ impl Grants {
                 grant.used_at = now;
             }
         }
+    }
+}
+
+/// What a grant in the tier says to one who did not ask for it. Those that pods use are verified every hour, so that is
+/// when it was last used, as far as can be told.
+fn adopted(info: GrantInfo, now: Timestamp) -> (GrantKey, Grant) {
+    let verified_at = time(info.verified_at_ms).min(now);
+    let refused_since = Some(info.refused_since_ms).filter(|since| *since > 0).map(time);
+    let kept_at_least = now - (KEPT_FOR - FOUND_KEPT_FOR);
+    let key = GrantKey {
+        namespace: info.namespace,
+        repository: info.repository,
+    };
+    let grant = Grant {
+        result: if refused_since.is_some() {
+            GrantResult::Standing
+        } else {
+            GrantResult::Granted
+        },
+        // One that the tier cannot open is asked for again at once.
+        at: if info.sealed_with_lost_key {
+            Timestamp::UNIX_EPOCH
+        } else {
+            verified_at
+        },
+        worked_at: refused_since.unwrap_or(now),
+        used_at: verified_at.max(kept_at_least),
+        tried: None,
+    };
+    (key, grant)
+}
+
+fn time(milliseconds: u64) -> Timestamp {
+    let milliseconds = i64::try_from(milliseconds).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn info(namespace: &str) -> GrantInfo {
+        GrantInfo {
+            namespace: namespace.to_owned(),
+            repository: "quay.io/team/app".to_owned(),
+            verified_at_ms: u64::try_from((now() - 10.minutes()).as_millisecond()).unwrap(),
+            ..GrantInfo::default()
+        }
+    }
+
+    fn key(namespace: &str) -> GrantKey {
+        GrantKey {
+            namespace: namespace.to_owned(),
+            repository: "quay.io/team/app".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_list_takes_away_what_the_tier_lost_and_nothing_that_was_heard_since() {
+        let mut grants = Grants::default();
+        let (before, after) = (now() - 5.seconds(), now() + 1.second());
+        grants.heard(key("lost"), GrantResult::Granted, BTreeSet::new(), before);
+        grants.heard(key("refused"), GrantResult::Refused, BTreeSet::new(), before);
+        grants.heard(key("new"), GrantResult::Granted, BTreeSet::new(), after);
+        grants.listed(vec![info("held")], now());
+        let known: Vec<&str> = grants.iter().map(|(key, _)| key.namespace.as_str()).collect();
+        assert_eq!(known, ["held", "new", "refused"]);
+        assert!(grants.is_granted(&key("held")));
+    }
+
+    #[test]
+    fn what_a_grant_says_of_itself_is_taken_over() {
+        let mut refused = info("refused");
+        refused.refused_since_ms = u64::try_from((now() - 3.hours()).as_millisecond()).unwrap();
+        let mut lost = info("lost-key");
+        lost.sealed_with_lost_key = true;
+        let (_, refused) = adopted(refused, now());
+        assert_eq!(
+            (refused.result, refused.worked_at),
+            (GrantResult::Standing, now() - 3.hours())
+        );
+        assert_eq!(adopted(lost, now()).1.at, Timestamp::UNIX_EPOCH);
+        assert_eq!(adopted(info("n"), now()).1.at, now() - 10.minutes());
+        let never = GrantInfo {
+            verified_at_ms: u64::MAX,
+            ..info("n")
+        };
+        assert!(adopted(never, now()).1.at <= now());
     }
 }

@@ -121,6 +121,7 @@ impl Reconciler {
             }
             Outcome::Desired(request) => self.state.told.heard(request),
             Outcome::Placed(request) => self.state.told.heard_places(request),
+            Outcome::GrantsListed { grants, asked_at } => self.state.grants.listed(grants, asked_at),
             Outcome::Revoked(key) => self.state.grants.forget(&key),
             Outcome::Granted {
                 key,

@@ -132,7 +132,7 @@ impl Schedule {
 
 fn lane(key: &ActionKey) -> Lane {
     match key {
-        ActionKey::Desired | ActionKey::Places => Lane::Urgent,
+        ActionKey::Desired | ActionKey::Places | ActionKey::GrantList => Lane::Urgent,
         ActionKey::Grant(_) => Lane::Grants,
         ActionKey::Pod(_) => Lane::Pods,
         ActionKey::Image(_)

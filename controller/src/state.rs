@@ -46,7 +46,10 @@ impl State {
             Change::Repository(seen) => self.repositories.apply_newer(seen),
             Change::Node(seen) => self.nodes.apply(seen),
             Change::Tier(changes) => self.tier.apply(changes),
-            Change::TierLost => self.told = Told::default(),
+            Change::TierLost => {
+                self.told = Told::default();
+                self.grants.doubt();
+            }
         }
     }
 }

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use proto::v1::control_client::ControlClient;
 use proto::v1::{
-    Admission, AdmitRequest, ChangeDesiredRequest, GrantReply, GrantRequest, PlaceRequest, RefreshRequest,
-    RevokeRequest,
+    Admission, AdmitRequest, ChangeDesiredRequest, GrantInfo, GrantReply, GrantRequest, ListGrantsRequest,
+    PlaceRequest, RefreshRequest, RevokeRequest,
 };
 use tokio::sync::watch as shared;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 pub(crate) use channel::Channels;
 pub(crate) use watch::follow_images;
 
 /// Committing through a leader that is just being elected takes a second or two.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Pages of a thousand grants: more namespaces and private repositories than a cluster has.
+const GRANT_PAGES_MAX: usize = 100;
 /// Several credentials are tried one after the other at a source that may be slow.
 const GRANT_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,30 @@ impl Tier {
             let mut request = Request::new(request.clone());
             request.set_timeout(GRANT_DEADLINE);
             async move { client.grant(request).await.map(Response::into_inner) }
+        };
+        self.call(send).await
+    }
+
+    /// Lists the grants there are; none from nodes that cannot list them yet, as in an upgrade.
+    pub(crate) async fn list_grants(&self) -> Result<Vec<GrantInfo>, TierError> {
+        let send = |mut client: ControlClient<Channel>| async move {
+            let mut grants: Vec<GrantInfo> = Vec::new();
+            for _ in 0..GRANT_PAGES_MAX {
+                let last = grants.last();
+                let after = ListGrantsRequest {
+                    after_repository: last.map(|last| last.repository.clone()).unwrap_or_default(),
+                    after_namespace: last.map(|last| last.namespace.clone()).unwrap_or_default(),
+                };
+                let page = match client.list_grants(with_deadline(after)).await {
+                    Err(status) if status.code() == Code::Unimplemented => return Ok(grants),
+                    page => page?.into_inner(),
+                };
+                grants.extend(page.grants);
+                if !page.more {
+                    break;
+                }
+            }
+            Ok(grants)
         };
         self.call(send).await
     }

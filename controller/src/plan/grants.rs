@@ -21,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// After a refusal that no pod suffers from.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How long a namespace keeps its grant after its last pod with a secret.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Secrets tried for one namespace and repository.
 const SECRETS_MAX: usize = 16;
 /// Images tried for one namespace and repository. Each may cost the source as many questions as there are secrets.
@@ -50,6 +50,9 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
         return Vec::new();
     }
     let grants = &view.state.grants;
+    if !grants.is_listed() {
+        return vec![Action::ListGrants];
+    }
     let due = view
         .demands
         .iter()
@@ -165,8 +168,8 @@ fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
     let Some(grant) = grant else {
         return !demand.names_nothing();
     };
-    let tried = &grant.tried;
-    if demand.secrets.iter().any(|secret| !tried.contains(secret)) {
+    let is_new = |secret| grant.tried.as_ref().is_some_and(|tried| !tried.contains(secret));
+    if demand.secrets.iter().any(is_new) {
         return true;
     }
     let wait = match grant.result {

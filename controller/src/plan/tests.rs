@@ -55,6 +55,7 @@ impl Cluster {
             synced: true,
             ..ImageChanges::default()
         }));
+        state.grants.listed(Vec::new(), now());
         Self(state)
     }
 

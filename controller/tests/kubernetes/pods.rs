@@ -124,6 +124,10 @@ async fn a_pull_secret_becomes_a_grant_and_a_place() {
         ("user", "canary-password")
     );
     assert_eq!(credential.origin, format!("{}/pull", story.namespace));
+    story.another_leads().await;
+    let placed_anew = async || story.tier.told(|told| (told.n_whole_places > 1).then_some(()));
+    story.until("the next leader places all", placed_anew).await;
+    assert_eq!(story.tier.told(|told| told.grants.len()), 1, "it knows what stands");
     story
         .inside::<Pod>()
         .delete("p", &kube::api::DeleteParams::default().grace_period(0))

@@ -100,6 +100,15 @@ impl Story {
         shutdown
     }
 
+    /// Ends the controllers that run, and starts one that knows nothing of what they did.
+    pub(crate) async fn another_leads(&mut self) {
+        for shutdown in self.running.drain(..) {
+            shutdown.begin(Cause::Requested("another one leads"));
+            shutdown.run(Duration::from_secs(5)).await;
+        }
+        self.start("the next");
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use proto::v1::PlaceRequest;
+use proto::v1::{GrantInfo, PlaceRequest};
 
 use super::*;
 use crate::action::SecretName;
@@ -293,4 +293,43 @@ fn the_likeliest_images_are_tried_first_and_few_of_many() {
         tried,
         ["seen", "many", "few"].map(|tag| format!("quay.io/team/app:{tag}"))
     );
+}
+
+fn found(verified_hours_ago: i64) -> GrantInfo {
+    let verified_at = now() - verified_hours_ago.hours();
+    GrantInfo {
+        namespace: "n".to_owned(),
+        repository: "quay.io/team/app".to_owned(),
+        verified_at_ms: u64::try_from(verified_at.as_millisecond()).unwrap(),
+        ..GrantInfo::default()
+    }
+}
+
+#[test]
+fn a_new_leader_asks_the_tier_for_grants_before_it_asks_any_source() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    cluster.0.grants.doubt();
+    assert!(cluster.plan().contains(&Action::ListGrants));
+    assert_eq!(asked_after(&cluster, 0), None);
+    cluster.0.grants.listed(vec![found(0)], now());
+    assert_eq!(asked_after(&cluster, 0), None, "what stands is not asked for again");
+    assert!(asked_after(&cluster, 1).is_some());
+    let placed = placed(&cluster).unwrap();
+    assert!(placed.replace && placed.placements[0].repositories == ["quay.io/team/app"]);
+}
+
+#[test]
+fn a_grant_whose_last_pod_went_before_this_leader_began_is_taken_back() {
+    let revoked = |cluster: &Cluster, hours: i64| {
+        let actions = plan(&cluster.0, &policy(), now() + hours.hours()).actions;
+        actions.contains(&Action::Revoke { key: key() })
+    };
+    // (verified hours ago, taken back after, not yet after)
+    for (verified, after, not_yet) in [(0, 24, 23), (6, 18, 17), (48, 12, 11)] {
+        let mut cluster = Cluster::new();
+        cluster.0.grants.listed(vec![found(verified)], now());
+        assert!(!revoked(&cluster, not_yet) && revoked(&cluster, after), "{verified}");
+        let used = pod_with_secret(cluster, "p", Some("one"));
+        assert!(!revoked(&used, after), "{verified}");
+    }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Told {
     pub(crate) platforms: Vec<String>,
     pub(crate) refreshed: Vec<String>,
     pub(crate) grants: Vec<GrantRequest>,
+    /// Grants by repository.
+    pub(crate) held: BTreeMap<String, GrantInfo>,
+    pub(crate) n_whole_places: usize,
     pub(crate) places: BTreeMap<String, Vec<String>>,
     pub(crate) states: BTreeMap<String, ImageState>,
 }
@@ -120,6 +123,15 @@ impl Control for FakeTier {
     async fn grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
         let request = request.into_inner();
         let origin = request.credentials[0].origin.clone();
+        let repository = request.reference.rsplit_once(':').unwrap().0.to_owned();
+        let verified_at_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+        let held = GrantInfo {
+            repository,
+            namespace: request.namespace.clone(),
+            origin: origin.clone(),
+            verified_at_ms,
+            ..Default::default()
+        };
         let has_it = !request.reference.ends_with("typo");
         self.told.lock().unwrap().grants.push(request);
         if !has_it {
@@ -129,6 +141,7 @@ impl Control for FakeTier {
                 ..Default::default()
             }));
         }
+        self.told.lock().unwrap().held.insert(held.repository.clone(), held);
         Ok(Response::new(GrantReply {
             outcome: GrantOutcome::Granted.into(),
             origin,
@@ -141,13 +154,15 @@ impl Control for FakeTier {
     }
 
     async fn list_grants(&self, _: Request<ListGrantsRequest>) -> Result<Response<ListGrantsReply>, Status> {
-        Ok(Response::new(ListGrantsReply::default()))
+        let grants = self.told(|told| told.held.values().cloned().collect());
+        Ok(Response::new(ListGrantsReply { grants, more: false }))
     }
 
     async fn place(&self, request: Request<PlaceRequest>) -> Result<Response<PlaceReply>, Status> {
         let request = request.into_inner();
         let mut told = self.told.lock().unwrap();
         if request.replace {
+            told.n_whole_places += 1;
             told.places.clear();
         }
         told.places
