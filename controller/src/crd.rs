@@ -9,7 +9,7 @@ mod repository;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, PodName, UsedBy};
+pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, PodName, UsedBy, WorkloadName};
 pub use repository::{Repository, RepositorySpec, RepositoryStatus};
 
 /// Label of a CachedImage: name of its Repository, hashed where too long for a label.

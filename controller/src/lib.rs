@@ -25,6 +25,7 @@ mod state;
 mod tier;
 mod usage;
 mod watches;
+mod workload;
 
 pub use cleanup::{CleanupError, Leftovers, clean_up};
 pub use config::{Architectures, Certificates, Config, ConfigError, Install, NodeAddress};

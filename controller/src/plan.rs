@@ -54,7 +54,7 @@ pub(crate) fn plan(state: &State, policy: &Policy, now: Timestamp) -> Plan {
     let view = View {
         state,
         policy,
-        usage: usage(state.pods.iter(), &policy.ignored_namespaces),
+        usage: usage(state.pods.iter(), state.workloads.iter(), &policy.ignored_namespaces),
         demands: grants::demands(state, policy, &objects),
         objects,
         now,

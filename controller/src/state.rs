@@ -10,6 +10,7 @@ use crate::grant::Grants;
 use crate::image::Image;
 use crate::pod::{PodFacts, PodKey};
 use crate::proxy_standing::ProxyStandings;
+use crate::workload::{Template, WorkloadKey, WorkloadKind, Workloads};
 
 /// What the controller knows.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) told: Told,
     pub(crate) grants: Grants,
     pub(crate) proxies: ProxyStandings,
+    /// What makes pods, with or without any at the moment.
+    pub(crate) workloads: Workloads,
 }
 
 /// Something that was watched has changed.
@@ -32,6 +35,7 @@ pub(crate) enum Change {
     Image(Seen<String, CachedImage>),
     Repository(Seen<String, Repository>),
     Node(Seen<String, String>),
+    Workload(WorkloadKind, Seen<WorkloadKey, Template>),
     /// From the tier's watch of images.
     Tier(ImageChanges),
     /// A cache node that may not know what others were told: a new connection after a lost one.
@@ -45,6 +49,7 @@ impl State {
             Change::Image(seen) => self.images.apply_newer(seen),
             Change::Repository(seen) => self.repositories.apply_newer(seen),
             Change::Node(seen) => self.nodes.apply(seen),
+            Change::Workload(kind, seen) => self.workloads.apply(kind, seen),
             Change::Tier(changes) => self.tier.apply(changes),
             Change::TierLost => {
                 self.told = Told::default();

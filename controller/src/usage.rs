@@ -1,26 +1,33 @@
-//! Which images pods use. Pure.
+//! Which images pods use, and those that workloads will make. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image::Image;
 use crate::pod::{PodFacts, PodKey};
+use crate::workload::{Template, WorkloadKey};
 
 /// Pods named in a status. v1 named them all, and rewrote the list at every change (defect 19).
 pub(crate) const PODS_NAMED_MAX: usize = 10;
+/// Workloads named in a status.
+pub(crate) const WORKLOADS_NAMED_MAX: usize = 10;
 
 /// Who uses one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Use {
-    /// As the first of the pods names it.
+    /// As the first of the pods names it, or the first workload where there is no pod.
     pub(crate) source_image: String,
+    /// Pods.
     pub(crate) count: usize,
     /// The first few, in the order of their names.
     pub(crate) pods: Vec<PodKey>,
+    /// The first few whose templates name it, in the order of their kinds and names.
+    pub(crate) workloads: Vec<WorkloadKey>,
 }
 
-/// Every image that a pod uses which has not finished, outside of `ignored` namespaces.
+/// Every image that a pod uses which has not finished, or a template names, outside of `ignored` namespaces.
 pub(crate) fn usage<'a>(
     pods: impl Iterator<Item = (&'a PodKey, &'a PodFacts)>,
+    workloads: impl Iterator<Item = (&'a WorkloadKey, &'a Template)>,
     ignored: &BTreeSet<String>,
 ) -> BTreeMap<Image, Use> {
     let mut usage: BTreeMap<Image, Use> = BTreeMap::new();
@@ -29,20 +36,33 @@ pub(crate) fn usage<'a>(
             continue;
         }
         for (image, original) in images(pod) {
-            let used = match usage.get_mut(image) {
-                Some(used) => used,
-                None => usage.entry(image.clone()).or_default(),
-            };
-            if used.count == 0 {
-                used.source_image = original.to_owned();
-            }
+            let used = entry(&mut usage, image, original);
             used.count += 1;
             if used.pods.len() < PODS_NAMED_MAX {
                 used.pods.push(key.clone());
             }
         }
     }
+    for (key, template) in workloads.filter(|(key, _)| !ignored.contains(&key.namespace)) {
+        for (image, original) in &template.images {
+            let used = entry(&mut usage, image, original);
+            if used.workloads.len() < WORKLOADS_NAMED_MAX {
+                used.workloads.push(key.clone());
+            }
+        }
+    }
     usage
+}
+
+fn entry<'usage>(usage: &'usage mut BTreeMap<Image, Use>, image: &Image, original: &str) -> &'usage mut Use {
+    if !usage.contains_key(image) {
+        let used = Use {
+            source_image: original.to_owned(),
+            ..Use::default()
+        };
+        usage.insert(image.clone(), used);
+    }
+    usage.get_mut(image).expect("it was just put in")
 }
 
 /// The images of a pod, each once.
@@ -78,7 +98,7 @@ mod tests {
 
     fn of(pods: &[(PodKey, PodFacts)]) -> BTreeMap<String, usize> {
         let ignored = BTreeSet::from(["ignored".to_owned()]);
-        let usage = usage(pods.iter().map(|(key, pod)| (key, pod)), &ignored);
+        let usage = usage(pods.iter().map(|(key, pod)| (key, pod)), std::iter::empty(), &ignored);
         usage
             .into_iter()
             .map(|(image, used)| (image.to_string(), used.count))
@@ -113,7 +133,11 @@ mod tests {
     #[test]
     fn few_pods_are_named_of_many() {
         let pods: Vec<_> = (0..100).map(|n| pod("a", &format!("{n:03}"), &["nginx"])).collect();
-        let usage = usage(pods.iter().map(|(key, pod)| (key, pod)), &BTreeSet::new());
+        let usage = usage(
+            pods.iter().map(|(key, pod)| (key, pod)),
+            std::iter::empty(),
+            &BTreeSet::new(),
+        );
         let used = usage.values().next().unwrap();
         assert_eq!((used.count, used.pods.len()), (100, PODS_NAMED_MAX));
         assert_eq!(used.pods[0].to_string(), "a/000");

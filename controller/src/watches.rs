@@ -19,6 +19,7 @@ use daemon::task::TaskSet;
 use crate::crd::{CachedImage, Repository};
 use crate::pod::{ProxyPods, reduce};
 use crate::state::{Change, Seen};
+use crate::workload::{Workload, WorkloadKind};
 
 /// Objects in one answer to a list: what a whole page of large pods holds is dropped as soon as it was reduced.
 const PAGE: u32 = 100;
@@ -50,8 +51,16 @@ pub(crate) fn start(client: &Client, proxies: ProxyPods, changes: &mpsc::Sender<
     let pod = move |event| pod(event, &proxies);
     run(
         "watch-pods",
-        Box::pin(follow(all::<Pod>(client), pod, changes.clone(), stop)),
+        Box::pin(follow(all::<Pod>(client), pod, changes.clone(), stop.clone())),
     );
+    for kind in WorkloadKind::ALL {
+        let api = Api::all_with(client.clone(), &kind.resource());
+        let reduced = move |event| workload(kind, event);
+        run(
+            "watch-workloads",
+            Box::pin(follow(api, reduced, changes.clone(), stop.clone())),
+        );
+    }
 }
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -114,6 +123,23 @@ fn node(event: Event<Node>) -> Option<Change> {
 
 fn pod(event: Event<Pod>, proxies: &ProxyPods) -> Option<Change> {
     seen(event, |pod| reduce(&pod, proxies)).map(Change::Pod)
+}
+
+fn workload(kind: WorkloadKind, event: Event<Workload>) -> Option<Change> {
+    let seen = match event {
+        Event::Init => Seen::ListBegins,
+        Event::InitApply(object) => {
+            let (key, template) = crate::workload::reduce(kind, object);
+            Seen::Listed(key, template?)
+        }
+        Event::InitDone => Seen::ListEnds,
+        Event::Apply(object) => match crate::workload::reduce(kind, object) {
+            (key, Some(template)) => Seen::Changed(key, template),
+            (key, None) => Seen::Gone(key),
+        },
+        Event::Delete(object) => Seen::Gone(crate::workload::reduce(kind, object).0),
+    };
+    Some(Change::Workload(kind, seen))
 }
 
 fn seen<O, K, V>(event: Event<O>, reduced: impl Fn(O) -> Option<(K, V)>) -> Option<Seen<K, V>> {

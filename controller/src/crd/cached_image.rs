@@ -80,7 +80,7 @@ pub struct CachedImageStatus {
     /// When the image will be forgotten if nothing uses it until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// Since when no pod uses it.
+    /// Since when nothing uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unused_since: Option<Time>,
     /// Copies that every part of the image has, of those wanted: `2/3`.
@@ -92,7 +92,7 @@ pub struct CachedImageStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Pods that use an image.
+/// Who uses an image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedBy {
@@ -103,6 +103,19 @@ pub struct UsedBy {
     /// How many there are.
     #[serde(default)]
     pub count: i64,
+    /// Some of what makes pods of it, whether it has any at the moment or not.
+    #[serde(default)]
+    pub workloads: Vec<WorkloadName>,
+}
+
+/// One Deployment, StatefulSet, DaemonSet, CronJob or Job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadName {
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// `namespace/name`.
+    pub namespaced_name: String,
 }
 
 /// One pod.

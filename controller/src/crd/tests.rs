@@ -77,7 +77,7 @@ fn objects_of_v1_are_understood() {
 #[test]
 fn an_image_that_nobody_uses_any_more_loses_its_list_of_pods() {
     let unused = serde_json::to_value(UsedBy::default()).unwrap();
-    assert_eq!(unused, serde_json::json!({"pods": [], "count": 0}));
+    assert_eq!(unused, serde_json::json!({"pods": [], "count": 0, "workloads": []}));
 }
 
 #[test]

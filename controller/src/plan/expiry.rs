@@ -14,12 +14,12 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Nothing while it is not known which pods there are.
+    /// Nothing while it is not known which pods there are, and what may make others.
     ///
     /// An image that is used or retained never expires, whatever date its object holds. A date in its specification
     /// counts where it lies after the image fell out of use: v1's controller wrote dates there and forgot to take them back.
     pub(super) fn of(view: &View<'_>, image: &Image, object: &CachedImage) -> Option<Self> {
-        if !view.state.pods.is_synced() {
+        if !view.state.pods.is_synced() || !view.state.workloads.are_synced() {
             return None;
         }
         if view.usage.contains_key(image) {

@@ -27,7 +27,7 @@ const SECRETS_MAX: usize = 16;
 /// Images tried for one namespace and repository. Each may cost the source as many questions as there are secrets.
 const IMAGES_MAX: usize = 3;
 
-/// What the pods of one namespace say about one repository.
+/// What the pods and templates of one namespace say about one repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Demand {
     /// Images of the repository, of which one is enough to try with.
@@ -134,6 +134,7 @@ pub(super) fn demands(state: &State, policy: &Policy, objects: &ObjectsByImage<'
             }
         }
     }
+    add_templates(state, policy, &mut demands);
     add_configured(state, objects, &mut demands);
     demands
 }
@@ -141,6 +142,26 @@ pub(super) fn demands(state: &State, policy: &Policy, objects: &ObjectsByImage<'
 fn fails_to_pull(pod: &PodFacts, image: &Image) -> bool {
     let mut named = pod.images.iter().filter(|named| named.image.as_ref() == Some(image));
     named.any(|named| named.waiting == Waiting::PullFailed)
+}
+
+/// Who has no pod at the moment keeps its grant: its pods may be back while the source is away.
+fn add_templates(state: &State, policy: &Policy, demands: &mut Demands) {
+    let heeded = |namespace: &String| !policy.ignored_namespaces.contains(namespace);
+    for (key, template) in state.workloads.iter().filter(|(key, _)| heeded(&key.namespace)) {
+        for image in template.images.keys() {
+            let demand = demands
+                .entry(GrantKey::new(&key.namespace, image.repository()))
+                .or_default();
+            demand.want(image, false);
+            let secrets = template.pull_secrets.iter();
+            demand
+                .secrets
+                .extend(secrets.map(|name| SecretName::new(&key.namespace, name)));
+            if template.pull_secrets.is_empty() {
+                demand.accounts.insert(template.service_account.clone());
+            }
+        }
+    }
 }
 
 /// Secrets that a Repository names count for the namespace they lie in, and no other: v1 wrote there what the last pod

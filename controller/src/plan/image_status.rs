@@ -11,7 +11,7 @@ use super::condition::{Finding, condition};
 use super::expiry::Expiry;
 use super::{View, is_deleting};
 use crate::action::{Action, Notice};
-use crate::crd::{CachedImage, CachedImageStatus, PodName, UsedBy};
+use crate::crd::{CachedImage, CachedImageStatus, PodName, UsedBy, WorkloadName};
 use crate::image::Image;
 use crate::usage::Use;
 
@@ -34,8 +34,10 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
 fn one(view: &View<'_>, image: &Image, object: &CachedImage) -> Option<Action> {
     let before = object.status.clone().unwrap_or_default();
     let mut after = before.clone();
-    if let Some(expiry) = Expiry::of(view, image, object) {
+    if view.state.pods.is_synced() {
         after.used_by = Some(used_by(view.usage.get(image)));
+    }
+    if let Some(expiry) = Expiry::of(view, image, object) {
         after.unused_since = expiry.unused_since.map(Time);
         after.expires_at = expiry.at.map(Time);
     }
@@ -91,8 +93,13 @@ fn used_by(used: Option<&Use>) -> UsedBy {
     let pods = used.pods.iter().map(|pod| PodName {
         namespaced_name: pod.to_string(),
     });
+    let workloads = used.workloads.iter().map(|workload| WorkloadName {
+        kind: workload.kind.as_str().to_owned(),
+        namespaced_name: format!("{}/{}", workload.namespace, workload.name),
+    });
     UsedBy {
         pods: pods.collect(),
+        workloads: workloads.collect(),
         count: i64::try_from(used.count).unwrap_or(i64::MAX),
     }
 }
@@ -240,7 +247,7 @@ fn notices(
         ));
     }
     if let Some(expires) = after.expires_at.as_ref().filter(|_| before.expires_at.is_none()) {
-        let text = format!("no pod uses {image}; it is kept until {}", expires.0);
+        let text = format!("nothing uses {image}; it is kept until {}", expires.0);
         notices.push(Notice::normal("Expiring", text));
     }
     notices.extend(serving(image, before, after, &error));

@@ -149,6 +149,9 @@ fn expired(view: &View<'_>, image: &Image, object: &CachedImage) -> Option<Actio
         name: object.name_any(),
         uid: object.meta().uid.clone().unwrap_or_default(),
         version: object.resource_version().unwrap_or_default(),
-        notice: Notice::normal("Expired", format!("no pod has used {image} and it was kept until {at}")),
+        notice: Notice::normal(
+            "Expired",
+            format!("nothing has used {image} and it was kept until {at}"),
+        ),
     })
 }

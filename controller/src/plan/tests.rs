@@ -12,6 +12,7 @@ use crate::crd::{
 };
 use crate::pod::{PodFacts, PodImage, PodKey};
 use crate::state::{Change, Seen};
+use crate::workload::{Template, WorkloadKey, WorkloadKind};
 
 const NGINX: &str = "docker.io/library/nginx:latest";
 
@@ -56,6 +57,11 @@ impl Cluster {
             ..ImageChanges::default()
         }));
         state.grants.listed(Vec::new(), now());
+        for kind in WorkloadKind::ALL {
+            for list in [Seen::ListBegins, Seen::ListEnds] {
+                state.apply(Change::Workload(kind, list));
+            }
+        }
         Self(state)
     }
 
@@ -184,3 +190,4 @@ mod objects;
 mod restoring;
 mod statuses;
 mod updating;
+mod workloads;

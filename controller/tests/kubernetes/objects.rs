@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::Story;
 use controller::crd::{CachedImage, Repository};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -305,5 +306,51 @@ async fn an_expired_image_is_deleted_and_forgotten() {
             story.tier.told(|told| told.desired.is_empty()).then_some(())
         })
         .await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_a_deployment_scaled_to_nothing_is_kept() {
+    let Some(mut story) = Story::begin("templates").await else {
+        return;
+    };
+    let labels = json!({"app": "night"});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "night:1"}]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": template});
+    story
+        .make_in::<Deployment>(json!({"metadata": {"name": "night"}, "spec": spec}))
+        .await;
+    for name in ["night", "gone"] {
+        let spec = json!({"sourceImage": format!("{name}:1")});
+        story
+            .make::<CachedImage>(json!({"metadata": {"name": name}, "spec": spec}))
+            .await;
+        let status = Patch::Merge(json!({"status": {"unusedSince": "2020-01-01T00:00:00Z"}}));
+        story
+            .all::<CachedImage>()
+            .patch_status(name, &PatchParams::default(), &status)
+            .await
+            .unwrap();
+    }
+    story.start("one");
+    story
+        .until("the other one goes", async || {
+            let gone = story.all::<CachedImage>().get_opt("gone").await.unwrap();
+            gone.is_none().then_some(())
+        })
+        .await;
+    let kept = image(&story, "night", |object| {
+        let status = object.status.as_ref();
+        status.is_some_and(|status| status.unused_since.is_none())
+    })
+    .await;
+    let used_by = kept.status.unwrap().used_by.unwrap();
+    assert_eq!(used_by.count, 0);
+    assert_eq!(used_by.workloads[0].kind, "Deployment");
+    assert_eq!(
+        used_by.workloads[0].namespaced_name,
+        format!("{}/night", story.namespace)
+    );
     story.end().await;
 }
