@@ -12,14 +12,16 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::DeleteParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::action::Notice;
 use crate::config::{Certificates, Config, Install};
 use crate::crd::{CachedImage, FINALIZER_CACHED_IMAGE_V1, FINALIZER_REPOSITORY_V1, Repository};
+use crate::events::Events;
 use crate::pki::secret_names;
 use crate::pod::ProxyPods;
 use each::{decided_anew, each, release};
@@ -36,6 +38,8 @@ const OBJECTS_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(500);
 /// Things named that were not done; where more went wrong, the first of them tell enough.
 const UNDONE_MAX: usize = 50;
+/// Pods named in the event; all of them are in the program's output.
+const RUNNING_NAMED_MAX: usize = 10;
 
 /// Why the cleanup, or a part of it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +110,47 @@ pub async fn clean_up(client: &Client, config: &Config) -> Result<Leftovers, Cle
     let leases: Api<Lease> = Api::namespaced(client.clone(), &install.namespace);
     let deleted = in_time(CALL_DEADLINE, delete(&leases, &controllers)).await;
     left.step("delete the lease", deleted);
+    tell(client, install, &left).await;
     Ok(left)
+}
+
+/// The program's own output goes with its job; an event stays for an hour, as a rule.
+async fn tell(client: &Client, install: &Install, left: &Leftovers) {
+    let about = ObjectReference {
+        api_version: Some("apps/v1".to_owned()),
+        kind: Some("Deployment".to_owned()),
+        namespace: Some(install.namespace.clone()),
+        name: Some(install.name("controllers")),
+        ..ObjectReference::default()
+    };
+    Events::new(client.clone())
+        .tell(&about, "CleaningUp", &summary(left))
+        .await;
+}
+
+fn summary(left: &Leftovers) -> Notice {
+    let mut parts = vec![format!("{} pods got their original images back", left.restored.len())];
+    if !left.running.is_empty() {
+        let running: Vec<&str> = left
+            .running
+            .iter()
+            .take(RUNNING_NAMED_MAX)
+            .map(String::as_str)
+            .collect();
+        parts.push(format!(
+            "{} pods run from images named through the proxy, delete them to have them made anew: {}",
+            left.running.len(),
+            running.join(", ")
+        ));
+    }
+    if left.n_undone == 0 {
+        return Notice::normal("CleanedUp", parts.join("; "));
+    }
+    parts.insert(
+        0,
+        format!("{} things were not done: {}", left.n_undone, left.undone.join(", ")),
+    );
+    Notice::warning("CleanupFailed", parts.join("; "))
 }
 
 async fn in_time<T>(
@@ -162,4 +206,30 @@ where
     };
     let done = in_time(OBJECTS_DEADLINE, each(&api, act, heard)).await;
     left.step(&format!("finalizers of all {kind} objects"), done);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_what_is_left_and_what_went_wrong_first() {
+        let mut left = Leftovers::default();
+        left.restored.insert("n/waits".to_owned());
+        left.running.extend((0..20).map(|n| format!("n/runs-{n:02}")));
+        let told = summary(&left);
+        assert!(!told.warning && told.reason == "CleanedUp");
+        assert!(told.text.contains("1 pods got") && told.text.contains("20 pods run"));
+        assert!(told.text.contains("n/runs-09") && !told.text.contains("n/runs-10"));
+        for n in 0..2 * UNDONE_MAX {
+            left.note(&format!("pod n/{n}"), &CleanupError::Deadline);
+        }
+        let told = summary(&left);
+        assert!(told.warning && told.reason == "CleanupFailed");
+        assert!(
+            told.text
+                .starts_with("100 things were not done: pod n/0: not done in time, ")
+        );
+        assert_eq!(left.undone.len(), UNDONE_MAX);
+    }
 }

@@ -260,6 +260,10 @@ async fn cleanup_leaves_nothing_that_needs_the_install() {
     assert_eq!(leftovers.restored, [format!("{}/waits", story.namespace)].into());
     assert_eq!(leftovers.running, [format!("{}/runs", story.namespace)].into());
     assert_eq!(leftovers.undone, Vec::<String>::new());
+    let events = story.inside::<Event>().list(&Default::default()).await.unwrap();
+    let told = events.iter().find(|event| event.reason.as_deref() == Some("CleanedUp"));
+    let told = told.unwrap().message.as_deref().unwrap();
+    assert!(told.contains(&format!("{}/runs", story.namespace)), "{told}");
     let waits = story.inside::<Pod>().get("waits").await.unwrap();
     assert_eq!(images(&waits), ["reg.io:5000/app:1", "localhost:7439/busybox"]);
     assert_eq!(
