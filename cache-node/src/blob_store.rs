@@ -69,7 +69,8 @@ pub struct Space {
 /// - Blobs never change. No byte leaves unless the checksum of its chunk was checked in the same read.
 /// - A copy that fails its check is set aside as by [`BlobStore::quarantine`] before the error is returned.
 /// - A reader that is open keeps working when its blob is deleted or set aside.
-/// - No call blocks the async workers; all are bounded in memory and open files.
+/// - No call blocks the async workers; all are bounded in memory and open files. What the device does not answer ends in
+///   an error within seconds (a commit: within minutes), and at once while it is known to hang.
 #[async_trait]
 pub trait BlobStore: Send + Sync + 'static {
     /// Says whether this copy is committed here.
@@ -125,7 +126,8 @@ pub trait BlobWriter: Send {
     ///
     /// # Errors
     /// [`WriteError::NoSpace`] or [`WriteError::Io`]: nothing more can be stored, and only
-    /// [`into_verifier`](Self::into_verifier) and readers made before are of further use.
+    /// [`into_verifier`](Self::into_verifier) and readers made before are of further use. That the disk hangs is such an
+    /// error.
     async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), WriteError>;
 
     /// Bytes stored so far.

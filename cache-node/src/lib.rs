@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod copies;
 pub mod desired;
+pub mod disk;
 mod feature_level;
 pub mod fill;
 mod filled;

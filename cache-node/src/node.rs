@@ -15,7 +15,8 @@ use daemon::runtime::one_line;
 use daemon::shutdown::{Cause, Phase, Shutdown};
 use daemon::telemetry::Metrics;
 use distribution::{Limits, Server};
-use raft::{Abort, DataDir, Dependencies, MetaHandle, System};
+use raft::{Abort, DataDir, Dependencies, LogDisk, MetaHandle, System};
+use tokio::sync::watch;
 
 use crate::access::authorization::ProxyRoutes;
 use crate::api::ControlParts;
@@ -23,6 +24,7 @@ use crate::blob_store::StoreError;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::control::ControlError;
+use crate::disk::{self, DiskState};
 use crate::metrics::start_gauges;
 use crate::registry::Registry;
 use crate::reports::Reports;
@@ -125,12 +127,21 @@ pub async fn start(
         shutdown.tasks(Phase::Flush),
     );
 
+    disk::make_room_to_start(&config.data_dir);
     let directory = DataDir::open(&config.data_dir).map_err(StartError::DataDir)?;
+    let log_disk = LogDisk::default();
+    let disk = disk::start(
+        config.data_dir.clone(),
+        log_disk.clone(),
+        readiness.gate("disk"),
+        shutdown.tasks(Phase::Work),
+    );
     let dependencies = Dependencies {
         connect: Arc::new(tls::PeerConnect::new(tls.clone())),
         clock: Arc::new(System),
         entropy: Arc::new(System),
         on_fatal: Arc::new(Abort),
+        disk: log_disk,
         tasks: shutdown.tasks(Phase::Flush).clone(),
     };
     let opened =
@@ -149,6 +160,7 @@ pub async fn start(
         tls,
         member,
         gate,
+        disk,
         shutdown: shutdown.clone(),
     };
     let formation = opened.formation;
@@ -174,6 +186,7 @@ struct Starting {
     tls: Option<NodeTls>,
     member: Member,
     gate: Gate,
+    disk: watch::Receiver<DiskState>,
     shutdown: Shutdown,
 }
 
@@ -187,7 +200,7 @@ impl Starting {
         self.stop_consensus_last(&ledger);
         let tasks = self.shutdown.tasks(Phase::Work).clone();
         let base = Base::start(&self.config, self.tls.as_ref(), ledger, tasks)?;
-        let disk = Disk::open(&self.config, &base).await?;
+        let disk = Disk::open(&self.config, &base, self.disk.clone()).await?;
         let Domain {
             blobs,
             control,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::blob_store::{BlobStore, Space};
 use crate::blobs::Blobs;
 use crate::copies::Inventory;
+use crate::disk::{DiskState, Fullness};
 use crate::provenance::Provenance;
 use crate::sources::Sources;
 use crate::tags::LAG_ENTRIES_MAX;
@@ -50,6 +51,8 @@ pub struct ReportParts {
     pub sources: Arc<Sources>,
     /// What the last sweep counted.
     pub inventory: watch::Receiver<Inventory>,
+    /// How the disk is.
+    pub disk: watch::Receiver<DiskState>,
 }
 
 impl Reports {
@@ -98,10 +101,13 @@ impl Reports {
         if !raft.has_quorum {
             reasons.push("no quorum: what is cached is served, nothing new is recorded".to_owned());
         }
+        let disk = self.parts.disk.borrow().clone();
+        reasons.extend(disk.reasons());
         match space {
             None => reasons.push("the disk does not answer".to_owned()),
-            Some(space) if space.free_bytes == 0 => {
-                reasons.push("disk full: new blobs are streamed and not kept here".to_owned());
+            // A quota may be used up while the volume has room.
+            Some(space) if space.free_bytes == 0 && disk.fullness == Fullness::Ample => {
+                reasons.extend(Fullness::Low.reason().map(str::to_owned));
             }
             Some(_) => {}
         }

@@ -24,6 +24,9 @@ pub enum WriteError {
     /// it again is safe, since every command is.
     #[error("no outcome within the deadline")]
     TimedOut,
+    /// The leader's disk is full, so nothing new is recorded. What is recorded is still served.
+    #[error("the leader's disk is full, nothing new is recorded: make room on its volume")]
+    NoRoom,
     /// This node is shutting down, or has failed.
     #[error("consensus has stopped on this node")]
     Stopped,

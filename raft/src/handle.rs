@@ -85,6 +85,12 @@ enum Leader {
     Unknown,
 }
 
+/// Why nothing is tried any more.
+enum End {
+    Stopped,
+    NoRoom,
+}
+
 impl MetaHandle {
     pub(crate) fn new(inner: Inner) -> Self {
         MetaHandle { inner: Arc::new(inner) }
@@ -108,8 +114,9 @@ impl MetaHandle {
         let deadline = self.inner.limits.write_deadline;
         let attempts = self.retry(|leader| self.attempt_write(leader, request, command.clone(), bytes.clone()));
         match tokio::time::timeout(deadline, attempts).await {
-            Ok(Some(outcome)) => Outcome::decode(&outcome).map_err(WriteError::Unreadable),
-            Ok(None) => Err(WriteError::Stopped),
+            Ok(Ok(outcome)) => Outcome::decode(&outcome).map_err(WriteError::Unreadable),
+            Ok(Err(End::Stopped)) => Err(WriteError::Stopped),
+            Ok(Err(End::NoRoom)) => Err(WriteError::NoRoom),
             Err(_) => Err(WriteError::TimedOut),
         }
     }
@@ -125,7 +132,7 @@ impl MetaHandle {
     /// [`ReadError`] without a quorum.
     pub async fn linearizable(&self) -> Result<(), ReadError> {
         let read = async {
-            let Some(index) = self.retry(|leader| self.attempt_read_index(leader)).await else {
+            let Ok(index) = self.retry(|leader| self.attempt_read_index(leader)).await else {
                 return Err(ReadError::Stopped);
             };
             let mut applied = self.inner.applied.clone();
@@ -201,9 +208,8 @@ impl MetaHandle {
         }
     }
 
-    /// Tries at the leader, whoever it is by then, until it works; `None` once consensus has stopped here. The caller
-    /// sets the deadline.
-    async fn retry<T, F>(&self, attempt: impl Fn(Leader) -> F) -> Option<T>
+    /// Tries at the leader, whoever it is by then, until it works or never will. The caller sets the deadline.
+    async fn retry<T, F>(&self, attempt: impl Fn(Leader) -> F) -> Result<T, End>
     where
         F: Future<Output = Result<T, NotDone>>,
     {
@@ -212,8 +218,9 @@ impl MetaHandle {
         loop {
             let leader = self.leader(hint.take());
             match tokio::time::timeout(ATTEMPT_MAX, attempt(leader)).await {
-                Ok(Ok(done)) => return Some(done),
-                Ok(Err(NotDone::Stopped)) => return None,
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(NotDone::Stopped)) => return Err(End::Stopped),
+                Ok(Err(NotDone::NoRoom)) => return Err(End::NoRoom),
                 Ok(Err(NotDone::NotLeader(leader))) => hint = leader,
                 Ok(Err(NotDone::Failed(reason))) => tracing::debug!(reason, "leader did not answer, trying again"),
                 Err(_) => tracing::debug!("leader did not answer in time, trying again"),
@@ -261,6 +268,7 @@ impl MetaHandle {
         };
         let response = self.client(&address)?.write(message).await.map_err(failed)?;
         match response.into_inner().result {
+            Some(pb::write_response::Result::NoRoom(_)) => Err(NotDone::NoRoom),
             Some(pb::write_response::Result::Written(written)) => Ok(written.outcome),
             Some(pb::write_response::Result::NotLeader(other)) => Err(elsewhere(&other)),
             None => Err(NotDone::Failed("an answer without a result".to_owned())),

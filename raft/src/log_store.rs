@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::codec;
 use crate::fatal::OnFatal;
+use crate::log_disk::LogDisk;
 use crate::log_io::LogIo;
 use crate::runtime::Runtime;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -46,6 +47,7 @@ struct Shared<IO> {
     io: IO,
     tail: Mutex<Tail>,
     on_fatal: Arc<dyn OnFatal>,
+    disk: LogDisk,
     // After `io`: whoever waits for the end learns of it when the disk is closed.
     _closed: watch::Sender<()>,
 }
@@ -70,13 +72,19 @@ impl Closed {
 
 impl<IO: LogIo> LogStore<IO> {
     /// Reads what the disk holds and starts the writer.
-    pub(crate) fn open(io: IO, driver: Driver, on_fatal: Arc<dyn OnFatal>) -> io::Result<(Self, Closed)> {
+    pub(crate) fn open(
+        io: IO,
+        driver: Driver,
+        on_fatal: Arc<dyn OnFatal>,
+        disk: LogDisk,
+    ) -> io::Result<(Self, Closed)> {
         let tail = Tail::recover(io.recover()?)?;
         let (closed_tx, closed_rx) = watch::channel(());
         let shared = Arc::new(Shared {
             io,
             tail: Mutex::new(tail),
             on_fatal,
+            disk,
             _closed: closed_tx,
         });
         let (queue, requests) = mpsc::channel(QUEUE_LEN_MAX);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -11,7 +11,13 @@ use crate::log_io::{LogIo, LogOp, Recovered};
 
 /// A log on a simulated disk. Clones share the disk, so it outlives the node that writes to it.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryLog(Arc<Mutex<Disk>>);
+pub struct MemoryLog(Arc<Device>);
+
+#[derive(Debug, Default)]
+struct Device {
+    disk: Mutex<Disk>,
+    released: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -20,6 +26,7 @@ struct Disk {
     durable: Image,
     unsynced: Vec<Vec<LogOp>>,
     fails: Option<io::ErrorKind>,
+    hangs: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -75,13 +82,19 @@ impl MemoryLog {
         disk.current = disk.durable.clone();
     }
 
+    /// From now on every sync hangs, or no longer does. Not for a writer that runs as a task.
+    pub fn hang(&self, hangs: bool) {
+        self.disk().hangs = hangs;
+        self.0.released.notify_all();
+    }
+
     /// From now on every write and sync fails.
     pub fn fail(&self, kind: io::ErrorKind) {
         self.disk().fails = Some(kind);
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +126,8 @@ impl LogIo for MemoryLog {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut disk = self.disk();
+        let waited = self.0.released.wait_while(self.disk(), |disk| disk.hangs);
+        let mut disk = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(kind) = disk.fails {
             return Err(kind.into());
         }

@@ -1,5 +1,6 @@
 //! One running member: openraft with our stores, behind an interface that names neither.
 
+mod guard;
 mod publish;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::environment::Clock;
 use crate::fatal::OnFatal;
 use crate::identity::Member;
+use crate::log_disk::{LogDisk, LogRoom};
 use crate::log_store::Closed;
 use crate::membership::AddLearner;
 use crate::runtime::Runtime;
@@ -49,6 +51,8 @@ pub(crate) enum NotDone {
     NotLeader(Option<u64>),
     /// Not now; a later try may work.
     Failed(String),
+    /// The leader's disk has no room for more.
+    NoRoom,
     /// Never again on this node.
     Stopped,
 }
@@ -78,6 +82,7 @@ pub(crate) struct Node<RT: Runtime, S: StateStore> {
     pub(crate) state: StateMachine<S>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) on_fatal: Arc<dyn OnFatal>,
+    pub(crate) disk: LogDisk,
     pub(crate) learners: mpsc::Sender<AddLearner>,
     pub(crate) contact: Contact,
     pub(crate) contact_max: Duration,
@@ -126,6 +131,21 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
         self.metrics().current_leader == Some(self.member.node.get())
     }
 
+    /// Tries to give leadership away. Returns whether another try makes sense.
+    async fn hand_over_once(&self) -> bool {
+        let Some(successor) = self.successor() else {
+            return false;
+        };
+        if self.raft.trigger().transfer_leader(successor).await.is_err() {
+            return false;
+        }
+        // Whether it came to pass is for the caller to look at.
+        tokio::time::timeout(HAND_OVER_RETRY, self.wait_until_led_by_another())
+            .await
+            .ok();
+        true
+    }
+
     async fn wait_until_led_by_another(&self) {
         while self.leads() {
             tokio::time::sleep(HAND_OVER_POLL).await;
@@ -152,6 +172,9 @@ impl<RT: Runtime, S: StateStore> Replica for Node<RT, S> {
     }
 
     async fn propose(&self, request: RequestId, command: Command) -> Result<Committed, NotDone> {
+        if self.disk.room() > LogRoom::Enough && self.leads() {
+            return Err(NotDone::NoRoom);
+        }
         let envelope = Envelope {
             request,
             now_ms: self.clock.now_ms(),
@@ -208,16 +231,9 @@ impl<RT: Runtime, S: StateStore> Replica for Node<RT, S> {
     async fn hand_over(&self) -> bool {
         let deadline = Instant::now() + HAND_OVER_DEADLINE;
         while self.leads() && Instant::now() < deadline {
-            let Some(successor) = self.successor() else {
-                return false;
-            };
-            if self.raft.trigger().transfer_leader(successor).await.is_err() {
-                return true;
+            if !self.hand_over_once().await {
+                break;
             }
-            // Whether it came to pass is looked at above.
-            tokio::time::timeout(HAND_OVER_RETRY, self.wait_until_led_by_another())
-                .await
-                .ok();
         }
         !self.leads()
     }

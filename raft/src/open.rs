@@ -17,6 +17,7 @@ use crate::fatal::OnFatal;
 use crate::formation::{Formation, Founding};
 use crate::handle::MetaHandle;
 use crate::identity::{Identity, IdentityStore};
+use crate::log_disk::LogDisk;
 use crate::log_io::LogIo;
 use crate::log_store::{Driver, LogStore};
 use crate::runtime::Runtime;
@@ -35,6 +36,8 @@ pub struct Dependencies {
     pub entropy: Arc<dyn Entropy>,
     /// Ends this node when it must not go on.
     pub on_fatal: Arc<dyn OnFatal>,
+    /// What is known of the disk.
+    pub disk: LogDisk,
     /// Owns the tasks of consensus.
     pub tasks: TaskSet,
 }
@@ -74,8 +77,9 @@ pub fn open<RT: Runtime, IO: LogIo, S: StateStore>(
         service.set_member(member);
     }
     let on_fatal = Arc::clone(&dependencies.on_fatal);
-    let (log, closed) = LogStore::open(storage.log, storage.driver, on_fatal).map_err(OpenError::Log)?;
-    let state = StateMachine::open(storage.state).map_err(OpenError::State)?;
+    let disk = &dependencies.disk;
+    let (log, closed) = LogStore::open(storage.log, storage.driver, on_fatal, disk.clone()).map_err(OpenError::Log)?;
+    let state = StateMachine::open(storage.state, disk.clone()).map_err(OpenError::State)?;
     let peers = Arc::new(Peers::new(Arc::clone(&dependencies.connect)));
     let founding = Founding::<RT, IO, S> {
         config,

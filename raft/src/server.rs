@@ -103,6 +103,7 @@ fn not_leader(error: NotDone) -> Result<pb::NotLeader, Status> {
             leader: leader.unwrap_or(0),
         }),
         NotDone::Failed(reason) => Err(Failure::Unavailable.status(reason)),
+        NotDone::NoRoom => Err(Failure::Unavailable.status("the leader's disk is full")),
         NotDone::Stopped => Err(Failure::Unavailable.status("consensus has stopped on this node")),
     }
 }
@@ -112,7 +113,7 @@ fn write_failed(error: WriteError) -> Status {
         WriteError::Overloaded => Failure::Overloaded,
         WriteError::TooLarge { .. } => Failure::Malformed,
         WriteError::TimedOut => Failure::TimedOut,
-        WriteError::Stopped => Failure::Unavailable,
+        WriteError::Stopped | WriteError::NoRoom => Failure::Unavailable,
         WriteError::Unreadable(_) => Failure::Internal,
     };
     failure.status(error.to_string())
@@ -184,6 +185,7 @@ impl Raft for RaftService {
                 outcome: committed.outcome,
                 log_index: committed.index,
             }),
+            Err(NotDone::NoRoom) => pb::write_response::Result::NoRoom(pb::NoRoom {}),
             Err(error) => pb::write_response::Result::NotLeader(not_leader(error)?),
         };
         Ok(Response::new(pb::WriteResponse { result: Some(result) }))

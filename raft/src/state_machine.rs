@@ -13,6 +13,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use proto::v1 as pb;
 use tokio::sync::watch;
 
+use crate::log_disk::LogDisk;
 use crate::runtime::Runtime;
 use crate::snapshot::{Manifest, Snapshot};
 use crate::state_store::StateStore;
@@ -34,6 +35,7 @@ pub(crate) struct StateMachine<S> {
 struct Shared<S> {
     store: S,
     applied: AppliedCell,
+    disk: LogDisk,
 }
 
 impl<S> Clone for StateMachine<S> {
@@ -46,7 +48,7 @@ impl<S> Clone for StateMachine<S> {
 
 impl<S: StateStore> StateMachine<S> {
     /// Reads how far the store has come.
-    pub(crate) fn open(store: S) -> io::Result<Self> {
+    pub(crate) fn open(store: S, disk: LogDisk) -> io::Result<Self> {
         let applied = match store.applied()? {
             Some(record) => Applied::decode(record)?,
             None => Applied::default(),
@@ -55,6 +57,7 @@ impl<S: StateStore> StateMachine<S> {
             shared: Arc::new(Shared {
                 store,
                 applied: AppliedCell::new(applied),
+                disk,
             }),
         })
     }
@@ -112,7 +115,9 @@ impl<S: StateStore> Shared<S> {
             hashes.push((entry.log_id.index, applied.hash));
             replies.push(reply);
         }
+        let work = self.disk.begin("apply entries");
         self.store.commit(state.into_mutations(), applied.encode())?;
+        drop(work);
         self.applied.advance(applied, hashes);
         Ok(replies)
     }

@@ -6,6 +6,7 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use crate::fatal::Observed;
+use crate::log_disk::LogDisk;
 use crate::log_io::LogIo;
 use crate::log_store::{Driver, LogStore};
 use crate::memory_log::MemoryLog;
@@ -17,8 +18,11 @@ use crate::types::TypeConfig;
 
 fn stores<IO: LogIo, S: StateStore>(io: IO, state: S) -> (LogStore<IO>, StateMachine<S>) {
     let on_fatal = Arc::new(Observed::default());
-    let (log, _closed) = LogStore::open(io, Driver::Thread, on_fatal).expect("the log opens");
-    (log, StateMachine::open(state).expect("the state opens"))
+    let (log, _closed) = LogStore::open(io, Driver::Thread, on_fatal, LogDisk::default()).expect("the log opens");
+    (
+        log,
+        StateMachine::open(state, LogDisk::default()).expect("the state opens"),
+    )
 }
 
 struct Memory;

@@ -9,6 +9,7 @@ mod budget;
 mod buffers;
 mod index;
 mod layout;
+mod patience;
 mod reader;
 mod shared;
 mod writer;
@@ -29,7 +30,7 @@ use super::{BlobKey, BlobReader, BlobStat, BlobStore, BlobWriter, ReadError, Spa
 pub struct LocalOptions {
     /// Most bytes of blobs to hold, those being written included. `None` leaves it to the volume.
     pub quota_bytes: Option<u64>,
-    /// Bytes of the volume left alone, for the metadata that shares it. `None` takes a twentieth, at most 1 GiB.
+    /// Bytes of the volume left alone, for the metadata that shares it. `None` takes what [`crate::disk::Marks`] says.
     pub reserve_bytes: Option<u64>,
     /// Blobs open at once, read or written; each takes one file descriptor.
     pub open_blobs_max: usize,
@@ -114,8 +115,10 @@ impl BlobStore for LocalBlobStore {
     }
 
     async fn space(&self) -> Result<Space, StoreError> {
-        self.on_files("measure", |shared| shared.budget.space(shared.layout.root()))
-            .await
+        let (shared, at) = (Arc::clone(&self.shared), self.shared.layout.root());
+        let measured = move || shared.budget.space(shared.layout.root());
+        let measured = self.shared.patience.run(patience::STEP, measured).await;
+        measured.unwrap_or_else(|error| Err(StoreError::new("measure", at, error)))
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Filled, Shared};
 use crate::blob_store::{BlobKey, BlobReader, BlobStat, VerifiedBlob, WriteError};
 
 /// Longest wait for the store to take a new blob; a disk that hangs must not hang a pull.
-const BEGIN_WRITE_DEADLINE: Duration = Duration::from_secs(1);
+const BEGIN_WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The task of one flight.
 pub(super) struct FillTask {

@@ -32,6 +32,7 @@ use crate::copies::{self, CopyParts, Inventory};
 use crate::desired::board::Board;
 use crate::desired::filler::{Filler, FillerParts};
 use crate::desired::observer::{self, ObserverParts};
+use crate::disk::DiskState;
 use crate::feature_level;
 use crate::fill::{FillLimits, Fills, GenerationSource};
 use crate::filled::StoredBlobs;
@@ -65,6 +66,7 @@ pub(super) struct Base {
 
 /// What a node keeps on its disk beside consensus.
 pub(super) struct Disk {
+    state: watch::Receiver<DiskState>,
     store: Arc<dyn BlobStore>,
     provenance: Arc<Provenance>,
     generations: Arc<dyn GenerationSource>,
@@ -125,7 +127,11 @@ impl Base {
 }
 
 impl Disk {
-    pub(super) async fn open(config: &Config, base: &Base) -> Result<Self, StartError> {
+    pub(super) async fn open(
+        config: &Config,
+        base: &Base,
+        state: watch::Receiver<DiskState>,
+    ) -> Result<Self, StartError> {
         let opened = LocalBlobStore::open(&config.data_dir.join("store"), LocalOptions::default()).await;
         let store: Arc<dyn BlobStore> = Arc::new(opened.map_err(StartError::Blobs)?);
         let provenance = open_provenance(&config.data_dir, store.as_ref()).await?;
@@ -147,6 +153,7 @@ impl Disk {
             limits,
         );
         Ok(Self {
+            state,
             store,
             provenance,
             generations,
@@ -177,6 +184,7 @@ async fn open_provenance(dir: &Path, store: &dyn BlobStore) -> Result<Arc<Proven
 impl Domain {
     pub(super) fn start(config: &Config, base: &Base, disk: Disk) -> Self {
         let Disk {
+            state: disk,
             store,
             provenance,
             generations,
@@ -202,6 +210,7 @@ impl Domain {
             provenance,
             sources: Arc::clone(&base.sources),
             inventory,
+            disk,
         }));
         let gate = Gate::new(base.ledger.clone(), config.access.enforce);
         let completion = start_completion(base, &blobs);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port, is_alive, program, signal, tail_of};
-use crate::small_disk::SmallDisk;
+use crate::small_disk::{Kind, SmallDisk};
 use crate::{http, wait};
 
 /// Formation is a few elections and RocksDB opens; generous, for debug builds on a busy machine.
@@ -25,6 +25,13 @@ static TURN: Mutex<()> = Mutex::new(());
 
 const READY_FILE: &str = "ready.json";
 
+/// Where a small disk is mounted.
+#[derive(Clone, Copy, Debug)]
+enum Volume {
+    OfNode(usize),
+    Shared,
+}
+
 /// What `kuik up` is told.
 #[derive(Clone, Debug)]
 pub struct ClusterBuilder {
@@ -33,7 +40,7 @@ pub struct ClusterBuilder {
     restart: bool,
     upstreams: Vec<(String, String)>,
     arguments: Vec<String>,
-    small_disk: Option<(usize, u64)>,
+    small_disks: Vec<(Volume, u64, Kind)>,
 }
 
 /// One process of the cluster, as the ready file names it.
@@ -76,7 +83,7 @@ pub struct Cluster {
     /// Clusters of one test program run one after another: side by side they would measure each other's load.
     _turn: MutexGuard<'static, ()>,
     // Unmounted before the directory below it is removed.
-    _small_disk: Option<SmallDisk>,
+    small_disks: Vec<SmallDisk>,
     directory: TempDir,
 }
 
@@ -88,7 +95,7 @@ impl Default for ClusterBuilder {
             restart: false,
             upstreams: Vec::new(),
             arguments: Vec::new(),
-            small_disk: None,
+            small_disks: Vec::new(),
         }
     }
 }
@@ -132,7 +139,21 @@ impl ClusterBuilder {
     /// Gives a node a volume of its own of this size. Needs root.
     #[must_use]
     pub fn small_disk(mut self, node: usize, bytes: u64) -> Self {
-        self.small_disk = Some((node, bytes));
+        self.small_disks.push((Volume::OfNode(node), bytes, Kind::Memory));
+        self
+    }
+
+    /// Puts all nodes on one volume of this size. Needs root.
+    #[must_use]
+    pub fn shared_disk(mut self, bytes: u64) -> Self {
+        self.small_disks.push((Volume::Shared, bytes, Kind::Memory));
+        self
+    }
+
+    /// Gives a node, but the first, a volume of its own that can be made to hang. Needs root.
+    #[must_use]
+    pub fn freezable_disk(mut self, node: usize, bytes: u64) -> Self {
+        self.small_disks.push((Volume::OfNode(node), bytes, Kind::Freezable));
         self
     }
 
@@ -144,7 +165,7 @@ impl ClusterBuilder {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().context("make a data directory")?;
         let listen = format!("127.0.0.1:{}", free_port()?);
-        let small_disk = self.mount_small_disk(directory.path())?;
+        let small_disks = self.mount_small_disks(directory.path())?;
         let (kuik, ready) = self.up(directory.path(), &listen)?;
         Ok(Cluster {
             builder: self,
@@ -153,15 +174,17 @@ impl ClusterBuilder {
             kuik,
             ready,
             _turn: turn,
-            _small_disk: small_disk,
+            small_disks,
         })
     }
 
-    fn mount_small_disk(&self, directory: &Path) -> Result<Option<SmallDisk>> {
-        let Some((node, bytes)) = self.small_disk else {
-            return Ok(None);
+    fn mount_small_disks(&self, directory: &Path) -> Result<Vec<SmallDisk>> {
+        let data = directory.join("data");
+        let mount = |(volume, bytes, kind): &(Volume, u64, Kind)| match volume {
+            Volume::Shared => SmallDisk::mount(&data, *bytes, *kind),
+            Volume::OfNode(node) => SmallDisk::mount(&data.join(format!("node-{node}")), *bytes, *kind),
         };
-        SmallDisk::mount(&directory.join(format!("data/node-{node}")), bytes).map(Some)
+        self.small_disks.iter().map(mount).collect()
     }
 
     fn up(&self, directory: &Path, listen: &str) -> Result<(Process, ReadyFile)> {
@@ -283,6 +306,16 @@ impl Cluster {
         signal(self.pid(node)?, Signal::CONT)
     }
 
+    /// Makes every write to a node's volume wait, or lets them go on. For nodes with a freezable disk.
+    ///
+    /// # Errors
+    /// If the volume cannot be frozen.
+    pub fn freeze_disk(&self, node: usize, frozen: bool) -> Result<()> {
+        let data = &self.ready.nodes[node].data;
+        let disk = self.small_disks.iter().find(|disk| disk.is_at(data));
+        disk.context("the node has a volume of its own")?.freeze(frozen)
+    }
+
     /// Ends what is left of the cluster and starts it again on the same data.
     ///
     /// # Errors
@@ -360,7 +393,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // A paused node could not end by itself.
+        // Neither a paused node nor one whose disk hangs could end.
+        for disk in &self.small_disks {
+            disk.freeze(false).ok();
+        }
         for pid in self.pids().filter(|pid| is_alive(*pid)) {
             let _ = signal(pid, Signal::CONT);
         }

@@ -104,13 +104,27 @@ impl Cluster {
     /// If the volume is smaller than that, or cannot be written.
     pub fn fill_disk(&self, node: usize, leave_bytes: u64) -> Result<()> {
         let data = &self.nodes()[node].data;
+        // What filled it before is gone first.
+        let filler = File::create(data.join("filler")).context("create a filler")?;
         let volume = statvfs(data).context("measure a volume")?;
         let free = volume.f_bavail * volume.f_frsize;
-        let filler = File::create(data.join("filler")).context("create a filler")?;
         let bytes = free
             .checked_sub(leave_bytes)
             .with_context(|| format!("only {free} bytes are free"))?;
         fallocate(&filler, FallocateFlags::empty(), 0, bytes).context("fill a volume")
+    }
+
+    /// Gives back what [`Cluster::fill_disk`] took.
+    ///
+    /// # Errors
+    /// If there is nothing to give back.
+    pub fn empty_disk(&self, node: usize) -> Result<()> {
+        std::fs::remove_file(self.nodes()[node].data.join("filler")).context("remove a filler")
+    }
+
+    /// Whether a node keeps a ballast file on its volume.
+    pub fn has_ballast(&self, node: usize) -> bool {
+        self.nodes()[node].data.join("ballast").exists()
     }
 
     /// Flips one bit in the middle of every stored copy of a blob on one node, and says in how many.

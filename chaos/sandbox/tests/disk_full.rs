@@ -1,18 +1,46 @@
-//! One node's volume fills up.
+//! Volumes fill up: one node's, or every node's.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use sandbox::{Cluster, SourceRegistry, image};
+use std::time::Duration;
+
+use sandbox::{Cluster, SourceRegistry, http, image, wait};
 
 const HOST: &str = "registry.test";
 const VOLUME_BYTES: u64 = 256 * 1024 * 1024;
-/// Less than a node leaves alone for its metadata, so there is no room for a blob.
+/// Less than a twentieth: neither blobs nor new entries.
 const LEFT_BYTES: u64 = 8 * 1024 * 1024;
+/// Less than an eightieth: the ballast has to go.
+const ALMOST_NOTHING: u64 = 2 * 1024 * 1024;
+/// A pull proposes again what was not recorded, every ten seconds.
+const RECORDED_WITHIN: Duration = Duration::from_secs(90);
+/// A few looks at the disk, on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+fn may_mount() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: only root can mount a small volume");
+    }
+    root
+}
+
+fn wait_until_node_says(cluster: &Cluster, node: usize, what: &str) {
+    let said = wait::until(SOON, what, || {
+        let reasons = cluster.node_status(node)?.degraded;
+        Ok(reasons.iter().any(|reason| reason.contains(what)).then_some(()))
+    });
+    said.unwrap();
+}
+
+fn assert_ready(cluster: &Cluster, node: usize) {
+    let answer = http::get(&format!("{}/readyz", cluster.nodes()[node].admin)).unwrap();
+    assert_eq!(answer.status, 200, "node {node} is not ready");
+}
 
 #[test]
 fn pulls_go_on_when_one_node_is_full_and_the_node_says_so() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can mount a small volume");
+    if !may_mount() {
         return;
     }
     let mut source = SourceRegistry::start().unwrap();
@@ -30,12 +58,62 @@ fn pulls_go_on_when_one_node_is_full_and_the_node_says_so() {
         assert_eq!(pulled, expected, "{name}");
         cluster.wait_complete(&format!("{HOST}/{name}")).unwrap();
     }
-    let degraded = sandbox::wait::until(std::time::Duration::from_secs(30), "the full node to say so", || {
-        Ok(Some(cluster.node_status(1)?.degraded).filter(|reasons| !reasons.is_empty()))
-    });
-    assert!(degraded.unwrap().iter().any(|reason| reason.contains("disk")));
+    wait_until_node_says(&cluster, 1, "disk full");
+    assert_ready(&cluster, 1);
     source.stop();
     for name in names {
         image::digests(cluster.proxy_url(), &format!("{HOST}/{name}")).unwrap();
     }
+}
+
+#[test]
+fn a_tier_whose_disks_are_all_full_serves_what_it_has_and_goes_on_when_there_is_room_again() {
+    if !may_mount() {
+        return;
+    }
+    let source = SourceRegistry::start().unwrap();
+    let cluster = Cluster::builder()
+        .copies(3)
+        .upstream(HOST, &source.url())
+        .shared_disk(3 * VOLUME_BYTES)
+        .start()
+        .unwrap();
+    let (cached, new) = (format!("{HOST}/library/app:1"), format!("{HOST}/library/app:2"));
+    let expected = |name: &str| image::digests(&source.url(), name).unwrap();
+    let pull = |name: &str| image::digests(cluster.proxy_url(), name).unwrap();
+    assert_eq!(pull(&cached), expected("library/app:1"));
+    cluster.wait_complete(&cached).unwrap();
+    wait::until(SOON, "the ballasts to be made", || {
+        Ok((0..3).all(|node| cluster.has_ballast(node)).then_some(()))
+    })
+    .unwrap();
+
+    cluster.fill_disk(0, 3 * LEFT_BYTES).unwrap();
+    for node in 0..3 {
+        wait_until_node_says(&cluster, node, "proposes nothing new");
+        assert_ready(&cluster, node);
+        assert!(cluster.has_ballast(node), "it is for worse times");
+    }
+    assert_eq!(pull(&cached), expected("library/app:1"));
+    assert_eq!(pull(&new), expected("library/app:2"), "streamed");
+    assert!(!cluster.is_complete(&new).unwrap(), "recorded all the same");
+
+    cluster.fill_disk(0, ALMOST_NOTHING).unwrap();
+    wait::until(SOON, "a ballast to be let go", || {
+        Ok((0..3).any(|node| !cluster.has_ballast(node)).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(pull(&cached), expected("library/app:1"));
+
+    cluster.empty_disk(0).unwrap();
+    wait::until(SOON, "the ballasts to return", || {
+        Ok((0..3).all(|node| cluster.has_ballast(node)).then_some(()))
+    })
+    .unwrap();
+    // What could not be recorded is, when it is pulled again.
+    wait::until(RECORDED_WITHIN, "the new image to be kept", || {
+        assert_eq!(pull(&new), expected("library/app:2"));
+        Ok(cluster.is_complete(&new)?.then_some(()))
+    })
+    .unwrap();
 }

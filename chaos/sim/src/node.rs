@@ -6,8 +6,8 @@ use std::time::Duration;
 use daemon::task::TaskSet;
 use meta::Addresses;
 use raft::{
-    Clock, Config, Dependencies, Driver, Entropy, MemoryIdentity, MemoryStore, MetaHandle, Observed, Opened, Peer,
-    Retention, Storage,
+    Clock, Config, Dependencies, Driver, Entropy, LogDisk, MemoryIdentity, MemoryStore, MetaHandle, Observed, Opened,
+    Peer, Retention, Storage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +154,7 @@ impl Place {
             }),
             entropy: Arc::new(self.random.clone()),
             on_fatal: Arc::new(self.fatal.clone()),
+            disk: LogDisk::default(),
             tasks,
         };
         let random = self.random.clone();

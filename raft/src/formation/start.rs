@@ -74,6 +74,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
             state: self.state.clone(),
             clock: Arc::clone(&self.dependencies.clock),
             on_fatal: Arc::clone(&self.dependencies.on_fatal),
+            disk: self.dependencies.disk.clone(),
             learners,
             contact: Contact::default(),
             contact_max: self.config.timing.contact_max(),
@@ -99,6 +100,7 @@ impl<RT: Runtime, IO: LogIo, S: StateStore> Founding<RT, IO, S> {
             "raft-membership",
             membership::run(Arc::clone(&node), joins, voters_expected),
         );
+        until_the_end(&tasks, "raft-guard", Arc::clone(&node).guard());
         until_the_end(&tasks, "raft-status", node.publish(status_tx));
         self.service.set_handle(Some(handle.clone()));
         Ok(Started {

@@ -29,7 +29,8 @@ fn entry(term: u64, index: u64) -> Entry {
 fn open(disk: &MemoryLog) -> (LogStore<MemoryLog>, Observed) {
     let observed = Observed::default();
     let driver = Driver::Task(Box::new(|| Duration::from_millis(10)));
-    let (store, _closed) = LogStore::open(disk.clone(), driver, Arc::new(observed.clone())).unwrap();
+    let (store, _closed) =
+        LogStore::open(disk.clone(), driver, Arc::new(observed.clone()), LogDisk::default()).unwrap();
     (store, observed)
 }
 

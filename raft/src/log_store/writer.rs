@@ -120,9 +120,11 @@ impl<IO: LogIo> Writer<IO> {
     fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
             let group = self.gather(first);
+            let work = self.shared.disk.begin("write the log");
             let result = self
                 .write(&group)
                 .and_then(|must_sync| if must_sync { self.sync() } else { Ok(()) });
+            drop(work);
             self.finish(group, result);
         }
     }

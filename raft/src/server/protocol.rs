@@ -9,6 +9,7 @@ use proto::v1 as pb;
 use tonic::{Status, Streaming};
 
 use crate::codec::{CodecError, required, vote_from_wire, vote_to_wire};
+use crate::log_disk::LogRoom;
 use crate::network;
 use crate::node::Node;
 use crate::runtime::Runtime;
@@ -60,6 +61,9 @@ impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
     }
 
     async fn append(&self, request: pb::AppendRequest) -> Result<pb::AppendResponse, Status> {
+        if self.disk.room() == LogRoom::Exhausted && !request.entries.is_empty() {
+            return Err(Failure::Unavailable.status("the disk is full, no entry is taken in"));
+        }
         let rpc = network::append_from_wire(request).map_err(malformed)?;
         let response = self.raft.append_entries(rpc).await.map_err(raft_failed)?;
         let response = network::append_response_to_wire(&response);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use daemon::task::TaskSet;
 use meta::{Addresses, Command, NodeId, Outcome, SetLayout};
 use raft::{
-    Config, Dependencies, Driver, FormationError, MemoryIdentity, MemoryLog, MemoryStore, MetaHandle, Observed, Opened,
-    Peer, PlainConnect, RaftStatus, Retention, Storage, System,
+    Config, Dependencies, Driver, FormationError, LogDisk, MemoryIdentity, MemoryLog, MemoryStore, MetaHandle,
+    Observed, Opened, Peer, PlainConnect, RaftStatus, Retention, Storage, System,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -51,6 +51,7 @@ pub(crate) struct Place {
     pub(crate) config: Config,
     pub(crate) disk: Disk,
     pub(crate) fatal: Observed,
+    pub(crate) health: LogDisk,
     pub(crate) running: Option<Running>,
 }
 
@@ -92,6 +93,7 @@ pub(crate) async fn places(n: u32, disk: impl Fn() -> Disk) -> Vec<Place> {
             config,
             disk: disk(),
             fatal: Observed::default(),
+            health: LogDisk::default(),
             running: None,
         }
     };
@@ -105,6 +107,7 @@ impl Place {
             clock: Arc::new(System),
             entropy: Arc::new(System),
             on_fatal: Arc::new(self.fatal.clone()),
+            disk: self.health.clone(),
             tasks: tasks.clone(),
         };
         match &self.disk {

@@ -6,6 +6,7 @@
     reason = "tests own their tasks, and fail by panic"
 )]
 
+mod disk;
 mod harness;
 
 use harness::{Disk, assert_same_state, layout_version, leader, places, short_log, start_all, write_layout};

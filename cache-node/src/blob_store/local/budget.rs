@@ -4,20 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::statvfs;
-
 use crate::blob_store::{Space, StoreError, WriteError};
+use crate::disk::{Marks, Volume};
 
-/// Largest share of the volume kept free for the metadata beside it, unless told otherwise.
-const RESERVE_DIVISOR: u64 = 20;
-const RESERVE_BYTES_MAX: u64 = 1 << 30;
-
-/// Counts bytes of blobs, committed and being written, against the quota.
+/// Counts bytes of blobs, committed and being written, against the quota and the volume.
 #[derive(Debug)]
 pub(super) struct Budget {
     quota_bytes: Option<u64>,
     reserve_bytes: Option<u64>,
     used_bytes: AtomicU64,
+    /// Of those, what is set aside and not written yet: the volume counts it as free.
+    promised_bytes: AtomicU64,
 }
 
 /// Bytes set aside for one blob being written; given back when dropped.
@@ -25,6 +22,7 @@ pub(super) struct Budget {
 pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: u64,
+    written: u64,
 }
 
 impl Budget {
@@ -33,6 +31,7 @@ impl Budget {
             quota_bytes,
             reserve_bytes,
             used_bytes: AtomicU64::new(used_bytes),
+            promised_bytes: AtomicU64::new(0),
         }
     }
 
@@ -40,8 +39,9 @@ impl Budget {
         let mut reservation = Reservation {
             budget: Arc::clone(self),
             bytes: 0,
+            written: 0,
         };
-        reservation.grow_to(root, bytes, 0)?;
+        reservation.grow_to(root, bytes)?;
         Ok(reservation)
     }
 
@@ -51,7 +51,7 @@ impl Budget {
     }
 
     pub(super) fn space(&self, root: &Path) -> Result<Space, StoreError> {
-        let volume = self.volume(root)?;
+        let volume = self.volume(root, self.promised_bytes.load(Ordering::Relaxed))?;
         let Some(quota) = self.quota_bytes else {
             return Ok(volume);
         };
@@ -62,29 +62,27 @@ impl Budget {
         })
     }
 
-    fn volume(&self, root: &Path) -> Result<Space, StoreError> {
-        let stat = statvfs(root).map_err(|error| StoreError::new("measure", root, error.into()))?;
-        let total_bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
-        let reserve = self
-            .reserve_bytes
-            .unwrap_or_else(|| (total_bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX));
-        let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+    fn volume(&self, root: &Path, promised: u64) -> Result<Space, StoreError> {
+        let volume = Volume::measure(root).map_err(|error| StoreError::new("measure", root, error))?;
+        let low = || Marks::of(volume.total_bytes).low_bytes;
+        let reserve = self.reserve_bytes.unwrap_or_else(low);
         Ok(Space {
-            free_bytes: available.saturating_sub(reserve),
-            total_bytes,
+            free_bytes: volume.free_bytes.saturating_sub(reserve).saturating_sub(promised),
+            total_bytes: volume.total_bytes,
         })
     }
 }
 
 impl Reservation {
-    /// Makes the reservation cover `bytes`, of which `written` are on the volume already.
-    pub(super) fn grow_to(&mut self, root: &Path, bytes: u64, written: u64) -> Result<(), WriteError> {
+    /// Makes the reservation cover `bytes`.
+    pub(super) fn grow_to(&mut self, root: &Path, bytes: u64) -> Result<(), WriteError> {
         let no_space = |free_bytes| WriteError::NoSpace {
             path: root.to_owned(),
             free_bytes,
         };
         let more = bytes.saturating_sub(self.bytes);
         let before = self.budget.used_bytes.fetch_add(more, Ordering::Relaxed);
+        self.budget.promised_bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
         if let Some(quota) = self.budget.quota_bytes
             && before.saturating_add(more) > quota
@@ -92,27 +90,79 @@ impl Reservation {
             self.shrink_by(more);
             return Err(no_space(quota.saturating_sub(before)));
         }
+        let of_others = self.budget.promised_bytes.load(Ordering::Relaxed) - self.unwritten();
         // A volume that cannot be measured is left to the write itself to judge.
-        match self.budget.volume(root) {
-            Ok(volume) if volume.free_bytes < bytes.saturating_sub(written) => Err(no_space(volume.free_bytes)),
+        match self.budget.volume(root, of_others) {
+            Ok(volume) if volume.free_bytes < bytes.saturating_sub(self.written) => Err(no_space(volume.free_bytes)),
             _ => Ok(()),
         }
     }
 
-    /// The blob is committed: its bytes stay counted.
-    pub(super) fn keep(mut self, bytes: u64) {
-        self.shrink_by(self.bytes.saturating_sub(bytes));
-        self.bytes = 0;
+    /// Notes that `bytes` of it are on the volume.
+    pub(super) fn wrote(&mut self, bytes: u64) {
+        let newly = bytes.min(self.bytes).saturating_sub(self.written);
+        self.budget.promised_bytes.fetch_sub(newly, Ordering::Relaxed);
+        self.written += newly;
     }
 
+    /// The blob is committed: its bytes stay counted.
+    pub(super) fn keep(mut self, bytes: u64) {
+        self.wrote(bytes);
+        self.shrink_by(self.unwritten());
+        (self.bytes, self.written) = (0, 0);
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.bytes - self.written
+    }
+
+    /// Gives back what was never written.
     fn shrink_by(&mut self, bytes: u64) {
         self.bytes -= bytes;
+        self.budget.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.release(bytes);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.shrink_by(self.unwritten());
         self.budget.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_to_one_is_not_free_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = Volume::measure(dir.path()).unwrap().free_bytes;
+        // Half of what is free may be used; two thirds of that are promised twice.
+        let budget = Arc::new(Budget::new(None, Some(free / 2), 0));
+        let first = budget.reserve(dir.path(), free / 3).unwrap();
+        let second = budget.reserve(dir.path(), free / 3);
+        assert!(matches!(second, Err(WriteError::NoSpace { .. })), "{second:?}");
+        assert!(budget.space(dir.path()).unwrap().free_bytes < free / 3);
+        drop(first);
+        budget.reserve(dir.path(), free / 3).unwrap();
+    }
+
+    #[test]
+    fn a_reservation_gives_back_exactly_what_it_took() {
+        let dir = tempfile::tempdir().unwrap();
+        let budget = Arc::new(Budget::new(Some(1000), Some(0), 0));
+        let mut kept = budget.reserve(dir.path(), 600).unwrap();
+        kept.wrote(200);
+        kept.grow_to(dir.path(), 700).unwrap();
+        assert!(kept.grow_to(dir.path(), 1001).is_err());
+        kept.wrote(500);
+        kept.keep(500);
+        let mut dropped = budget.reserve(dir.path(), 500).unwrap();
+        dropped.wrote(100);
+        drop(dropped);
+        let counts = [&budget.used_bytes, &budget.promised_bytes].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [500, 0]);
     }
 }

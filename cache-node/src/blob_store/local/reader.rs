@@ -19,7 +19,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 
-use super::shared::{Shared, blocking};
+use super::patience;
+use super::shared::Shared;
 use crate::blob_store::checksum::{ChunkSum, ChunkSums, GrowingSums};
 use crate::blob_store::{BlobKey, BlobReader, ByteStream, CHUNK_BYTES, ReadError};
 
@@ -62,7 +63,8 @@ impl OpenBlob {
             .try_acquire_owned()
             .map_err(|_| ReadError::Busy)?;
         let (at, store) = (key.clone(), Arc::clone(shared));
-        let opened = blocking(move || BlobFile::open(store, at, descriptor)).await;
+        let opening = move || BlobFile::open(store, at, descriptor);
+        let opened = shared.patience.run(patience::STEP, opening).await;
         let file = opened.unwrap_or_else(|source| Err(io_error(key, source)))?;
         Ok(Self(shared.share_open(key, file)))
     }
@@ -147,9 +149,11 @@ impl BlobFile {
             return Ok(bytes);
         }
         let file = Arc::clone(self);
-        blocking(move || file.read_blocking(chunk, sum))
-            .await
-            .unwrap_or_else(|error| Err(io_error(&self.key, error)))
+        let read = self
+            .shared
+            .patience
+            .run(patience::STEP, move || file.read_blocking(chunk, sum));
+        read.await.unwrap_or_else(|error| Err(io_error(&self.key, error)))
     }
 
     /// Reads a chunk that the page cache holds whole; anything else, errors included, is left to the thread that may

@@ -15,6 +15,7 @@ use super::budget::Budget;
 use super::buffers::Buffers;
 use super::index::Index;
 use super::layout::{self, Layout};
+use super::patience::Patience;
 use super::reader::BlobFile;
 use crate::blob_store::{BlobKey, StoreError};
 
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Arc<Buffers>,
     pub(super) descriptors: Arc<Semaphore>,
+    pub(super) patience: Arc<Patience>,
     open: Mutex<HashMap<BlobKey, Weak<BlobFile>>>,
     n_temporary: AtomicU64,
 }
@@ -44,6 +46,7 @@ impl Shared {
             index,
             buffers: Arc::default(),
             descriptors: Arc::new(Semaphore::new(options.open_blobs_max)),
+            patience: Arc::default(),
             open: Mutex::default(),
             n_temporary: AtomicU64::new(0),
         };

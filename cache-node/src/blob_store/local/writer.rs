@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 
 use super::budget::Reservation;
 use super::layout::sync_directory;
+use super::patience::{self, Patience};
 use super::reader::{BlobFile, OpenBlob};
-use super::shared::{Shared, blocking};
+use super::shared::Shared;
 use crate::blob_store::checksum::{ChunkSums, GrowingSums};
 use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobWriter, VerifiedBlob, WriteError};
 
@@ -21,7 +22,13 @@ use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobWriter, VerifiedBlob,
 const SLICES_MAX: usize = 256;
 
 /// A blob being written.
-pub(super) struct LocalWriter(Arc<Sink>);
+pub(super) struct LocalWriter {
+    sink: Arc<Sink>,
+    /// The last batch, until it is stored.
+    last: Vec<Bytes>,
+    given_bytes: u64,
+    stored_bytes: u64,
+}
 
 /// A blob whose digest was found right.
 struct Verified {
@@ -36,18 +43,22 @@ struct Sink {
     temporary: Temporary,
     file: Arc<BlobFile>,
     sums: Arc<Mutex<GrowingSums>>,
+    // Never held while the disk works.
+    hash: Mutex<Hash>,
     // Held for the length of an append, which nothing else waits for.
-    state: Mutex<State>,
+    reservation: Mutex<Option<Reservation>>,
 }
 
-struct State {
+struct Hash {
     verifier: Verifier,
-    reservation: Option<Reservation>,
-    bytes_so_far: u64,
+    bytes: u64,
 }
 
 /// A path in `tmp/` whose file goes when this is dropped.
-struct Temporary(PathBuf);
+struct Temporary {
+    path: PathBuf,
+    patience: Arc<Patience>,
+}
 
 impl LocalWriter {
     pub(super) async fn begin(
@@ -57,38 +68,53 @@ impl LocalWriter {
     ) -> Result<Self, WriteError> {
         let verifier = key.digest.verifier()?;
         let (store, key) = (Arc::clone(shared), key.clone());
-        let sink = blocking(move || Sink::create(store, key, verifier, expected_bytes))
-            .await
-            .unwrap_or_else(|error| Err(write_error(shared, "start writing in", shared.layout.root(), error)))?;
-        Ok(Self(Arc::new(sink)))
+        let create = move || Sink::create(store, key, verifier, expected_bytes);
+        let sink = shared.patience.run(patience::BEGIN, create).await;
+        let sink =
+            sink.unwrap_or_else(|error| Err(write_error(shared, "start writing in", shared.layout.root(), error)))?;
+        Ok(Self {
+            sink: Arc::new(sink),
+            last: Vec::new(),
+            given_bytes: 0,
+            stored_bytes: 0,
+        })
     }
 }
 
 #[async_trait]
 impl BlobWriter for LocalWriter {
     async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), WriteError> {
-        let sink = Arc::clone(&self.0);
-        blocking(move || sink.append(&batch))
-            .await
-            .unwrap_or_else(|error| Err(self.0.error("write", error)))
+        let before = self.given_bytes;
+        self.given_bytes += batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        // Whether it is hashed before the disk is given up is not known.
+        self.last.clone_from(&batch);
+        let sink = Arc::clone(&self.sink);
+        let append = move || sink.append(&batch, before);
+        let appended = self.sink.shared.patience.run(patience::STEP, append).await;
+        appended.unwrap_or_else(|error| Err(self.sink.error("write", error)))?;
+        self.stored_bytes = self.given_bytes;
+        self.last.clear();
+        Ok(())
     }
 
     fn bytes_so_far(&self) -> u64 {
-        self.0.state().bytes_so_far
+        self.stored_bytes
     }
 
     fn partial(&self) -> Arc<dyn BlobReader> {
-        Arc::new(OpenBlob::new(Arc::clone(&self.0.file)))
+        Arc::new(OpenBlob::new(Arc::clone(&self.sink.file)))
     }
 
     fn verify(self: Box<Self>) -> Result<Box<dyn VerifiedBlob>, DigestMismatch> {
-        self.0.state().verifier.clone().finish()?;
-        let sums = self.0.sums().close();
-        Ok(Box::new(Verified { sink: self.0, sums }))
+        self.sink.hash().verifier.clone().finish()?;
+        let sums = self.sink.sums().close();
+        Ok(Box::new(Verified { sink: self.sink, sums }))
     }
 
     fn into_verifier(self: Box<Self>) -> Verifier {
-        self.0.state().verifier.clone()
+        let mut hash = self.sink.hash();
+        hash.cover(&self.last, self.given_bytes);
+        hash.verifier.clone()
     }
 }
 
@@ -96,9 +122,9 @@ impl BlobWriter for LocalWriter {
 impl VerifiedBlob for Verified {
     async fn commit(self: Box<Self>) -> Result<BlobStat, WriteError> {
         let sink = Arc::clone(&self.sink);
-        blocking(move || self.sink.commit(&self.sums))
-            .await
-            .unwrap_or_else(|error| Err(sink.error("commit", error)))
+        let commit = move || self.sink.commit(&self.sums);
+        let committed = sink.shared.patience.run(patience::COMMIT, commit).await;
+        committed.unwrap_or_else(|error| Err(sink.error("commit", error)))
     }
 }
 
@@ -115,41 +141,42 @@ impl Sink {
         let reservation = shared
             .budget
             .reserve(shared.layout.root(), expected_bytes.unwrap_or(0))?;
-        let path = shared.layout.temporary(&shared.temporary_name());
-        let file = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(|error| write_error(&shared, "create", &path, error))?;
+        let temporary = Temporary::new(&shared, shared.layout.temporary(&shared.temporary_name()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&temporary.path);
+        let file = file.map_err(|error| write_error(&shared, "create", &temporary.path, error))?;
         let sums = Arc::new(Mutex::new(GrowingSums::default()));
         let file = BlobFile::growing(Arc::clone(&shared), key.clone(), file, Arc::clone(&sums), descriptor);
         Ok(Self {
             shared,
             key,
-            temporary: Temporary(path),
+            temporary,
             file: Arc::new(file),
             sums,
-            state: Mutex::new(State {
-                verifier,
-                reservation: Some(reservation),
-                bytes_so_far: 0,
-            }),
+            hash: Mutex::new(Hash { verifier, bytes: 0 }),
+            reservation: Mutex::new(Some(reservation)),
         })
     }
 
-    fn append(&self, batch: &[Bytes]) -> Result<(), WriteError> {
-        let mut state = self.state();
-        for bytes in batch {
-            state.verifier.update(bytes);
-        }
-        let before = state.bytes_so_far;
+    /// Adds what follows the first `before` bytes.
+    fn append(&self, batch: &[Bytes], before: u64) -> Result<(), WriteError> {
         let end = before + batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
-        if let Some(reservation) = &mut state.reservation {
-            reservation.grow_to(self.shared.layout.root(), end, before)?;
+        self.hash().cover(batch, end);
+        let mut reservation = self.reservation();
+        if let Some(reservation) = &mut *reservation {
+            reservation.grow_to(self.shared.layout.root(), end)?;
         }
         write_all(self.file.file(), batch).map_err(|error| self.error("write", error))?;
         // Only now: what has a checksum can be read.
         for bytes in batch {
             self.sums().add(bytes);
         }
-        state.bytes_so_far = end;
+        if let Some(reservation) = &mut *reservation {
+            reservation.wrote(end);
+        }
         Ok(())
     }
 
@@ -159,12 +186,12 @@ impl Sink {
             .file()
             .sync_data()
             .map_err(|error| self.error("sync", error))?;
-        let sums_file = Temporary(self.temporary.0.with_added_extension("sums"));
-        write_durably(&sums_file.0, &sums.encode())
-            .map_err(|error| write_error(shared, "write", &sums_file.0, error))?;
-        self.publish(&sums_file.0).inspect_err(|_| self.unpublish())?;
+        let sums_file = Temporary::new(shared, self.temporary.path.with_added_extension("sums"));
+        write_durably(&sums_file.path, &sums.encode())
+            .map_err(|error| write_error(shared, "write", &sums_file.path, error))?;
+        self.publish(&sums_file.path).inspect_err(|_| self.unpublish())?;
         if shared.index.insert(self.key.clone(), sums.length())
-            && let Some(reservation) = self.state().reservation.take()
+            && let Some(reservation) = self.reservation().take()
         {
             reservation.keep(sums.length());
         }
@@ -181,7 +208,7 @@ impl Sink {
         let rename = || -> io::Result<()> {
             let directory = layout.make_directory(&self.key)?;
             fs::rename(sums_file, layout.sums(&self.key))?;
-            fs::rename(&self.temporary.0, &data)?;
+            fs::rename(&self.temporary.path, &data)?;
             sync_directory(&directory)
         };
         rename().map_err(|error| write_error(&self.shared, "rename to", &data, error))
@@ -196,11 +223,15 @@ impl Sink {
     }
 
     fn error(&self, action: &'static str, error: io::Error) -> WriteError {
-        write_error(&self.shared, action, &self.temporary.0, error)
+        write_error(&self.shared, action, &self.temporary.path, error)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hash(&self) -> MutexGuard<'_, Hash> {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reservation(&self) -> MutexGuard<'_, Option<Reservation>> {
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sums(&self) -> MutexGuard<'_, GrowingSums> {
@@ -208,9 +239,30 @@ impl Sink {
     }
 }
 
+impl Hash {
+    /// Adds `batch`, which ends at byte `end`, unless it was added before.
+    fn cover(&mut self, batch: &[Bytes], end: u64) {
+        if self.bytes < end {
+            batch.iter().for_each(|bytes| self.verifier.update(bytes));
+            self.bytes = end;
+        }
+    }
+}
+
+impl Temporary {
+    fn new(shared: &Shared, path: PathBuf) -> Self {
+        let patience = Arc::clone(&shared.patience);
+        Self { path, patience }
+    }
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let path = std::mem::take(&mut self.0);
+        if self.patience.is_lost() {
+            // Removed at the next open; trying now would take another thread.
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
         // What was renamed away is gone already; anything else is removed at the next open at the latest.
         let remove = move || drop(fs::remove_file(path));
         match Handle::try_current() {
@@ -253,6 +305,7 @@ fn write_error(shared: &Shared, action: &'static str, path: &Path, source: io::E
         let path = path.to_owned();
         return WriteError::Io { action, path, source };
     }
+    // Only after a write that said so: this does not wait for a disk that hangs.
     let space = shared.budget.space(shared.layout.root());
     WriteError::NoSpace {
         path: path.to_owned(),

@@ -1,0 +1,116 @@
+//! Watches the disk of a node: a leader whose disk is full or hangs lets another lead.
+//!
+//! A leader with a disk that hangs goes on sending heartbeats, so nobody would ever replace it, while nothing it
+//! proposes is applied. A follower is in nobody's way and goes on serving what it can read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Node;
+use crate::log_disk::{LogRoom, Stall};
+use crate::runtime::Runtime;
+use crate::state_store::StateStore;
+
+/// How often the disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A disk that works on one thing for longer hangs: ten heartbeats, and far beyond any sync of a healthy one.
+const HANGS_AFTER: Duration = Duration::from_secs(2);
+/// A leader that could not give leadership away by then ends, so that the others elect.
+const ABORT_AFTER: Duration = Duration::from_secs(10);
+/// Between two attempts to give leadership away: where every disk is full it would go round and round.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
+/// The same where the disk hangs: there is little time.
+const HAND_OVER_HUNG_EVERY: Duration = Duration::from_secs(3);
+
+/// What is to be done about a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    HandOver { again_after: Duration },
+    Abort,
+}
+
+/// Decides; `stall` is the oldest work in hand.
+fn step(room: LogRoom, stall: Option<Stall>, leads: bool) -> Step {
+    let lasts = stall.map_or(Duration::ZERO, |stall| stall.lasts);
+    match leads {
+        false => Step::Nothing,
+        true if lasts >= ABORT_AFTER => Step::Abort,
+        true if lasts >= HANGS_AFTER => Step::HandOver {
+            again_after: HAND_OVER_HUNG_EVERY,
+        },
+        true if room > LogRoom::Enough => Step::HandOver {
+            again_after: HAND_OVER_EVERY,
+        },
+        true => Step::Nothing,
+    }
+}
+
+impl<RT: Runtime, S: StateStore> Node<RT, S> {
+    /// Watches the disk until the node stops.
+    pub(crate) async fn guard(self: Arc<Self>) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.watch_disk()).await;
+    }
+
+    async fn watch_disk(&self) {
+        let mut handed_at: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let stall = self.disk.oldest_work();
+            match step(self.disk.room(), stall, self.leads()) {
+                Step::Nothing => {}
+                Step::Abort => {
+                    let what = stall.map_or("work", |stall| stall.what);
+                    self.on_fatal.fatal(&format!(
+                        "the disk hangs ({what} takes more than {ABORT_AFTER:?}) and no other node takes over leadership"
+                    ));
+                    return;
+                }
+                Step::HandOver { again_after } if handed_at.is_none_or(|at| at.elapsed() >= again_after) => {
+                    handed_at = Some(Instant::now());
+                    tracing::warn!(?stall, room = ?self.disk.room(), "giving leadership away, this node's disk is not well");
+                    self.hand_over_once().await;
+                }
+                Step::HandOver { .. } => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(seconds: u64) -> Option<Stall> {
+        Some(Stall {
+            what: "sync the log",
+            lasts: Duration::from_secs(seconds),
+        })
+    }
+
+    #[test]
+    fn a_leader_gives_way_before_it_ends_and_a_follower_does_neither() {
+        let (slowly, quickly) = (
+            Step::HandOver {
+                again_after: HAND_OVER_EVERY,
+            },
+            Step::HandOver {
+                again_after: HAND_OVER_HUNG_EVERY,
+            },
+        );
+        for (room, stall, leads, expected) in [
+            (LogRoom::Enough, None, true, Step::Nothing),
+            (LogRoom::Enough, busy(1), true, Step::Nothing),
+            (LogRoom::Enough, busy(2), true, quickly),
+            (LogRoom::Enough, busy(10), true, Step::Abort),
+            (LogRoom::Scarce, None, true, slowly),
+            (LogRoom::Exhausted, busy(3), true, quickly),
+            (LogRoom::Exhausted, busy(60), false, Step::Nothing),
+        ] {
+            assert_eq!(step(room, stall, leads), expected, "{room:?} {stall:?} {leads}");
+        }
+    }
+}
