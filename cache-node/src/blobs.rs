@@ -5,6 +5,7 @@
 
 mod announce;
 mod answer;
+mod keeping;
 mod plan;
 mod proofs;
 mod sources;
@@ -17,12 +18,12 @@ use daemon::runtime::one_line;
 use daemon::task::TaskSet;
 use distribution::{BlobAnswer, Notes, Source, UnreadBlob};
 use futures::TryStreamExt;
-use meta::{Command, CommitBlob, Gen, Link, view};
+use meta::{Command, Link, view};
 use oci::{Digest, MANIFEST_SIZE_BYTES_MAX, RawManifest, Repository};
 use raft::MetaHandle;
 
 use crate::asked::Asked;
-use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobStore, ReadError, WriteError};
+use crate::blob_store::{BlobKey, BlobReader, BlobStat, BlobStore, ReadError};
 use crate::control::Control;
 use crate::fill::{FILLS_MAX, FillPlan, FillReader, FillStatus, Fills, GenerationSource};
 use crate::peers::Peers;
@@ -32,6 +33,7 @@ use crate::sources::Sources;
 
 use announce::Announcer;
 use answer::{Elsewhere, FillAnswer, StoredAnswer};
+pub use keeping::Kept;
 use plan::{Plan, PlanParts, Scope};
 use proofs::Proofs;
 pub use sources::UPSTREAM;
@@ -70,17 +72,6 @@ pub struct Blobs {
     parts: BlobParts,
     announcer: Announcer,
     proofs: Proofs,
-}
-
-/// What came of asking this node to keep a blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// It is on the disk.
-    Held,
-    /// It is being fetched.
-    Filling,
-    /// The disk has no room for it.
-    NoRoom,
 }
 
 impl Blobs {
@@ -178,69 +169,10 @@ impl Blobs {
         })
     }
 
-    /// Fetches a blob in the background unless it is here or on its way.
-    pub fn keep(self: &Arc<Self>, repository: &Repository, digest: &Digest, size_bytes: Option<u64>) {
-        let (blobs, repository, digest) = (Arc::clone(self), repository.clone(), digest.clone());
-        self.parts.tasks.spawn_request(async move {
-            blobs.keep_if_missing(&repository, &digest, size_bytes).await;
-        });
-    }
-
-    /// Says whether a blob is here, and begins to fetch it if not.
-    pub async fn keep_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: Option<u64>) -> Kept {
-        if let Some(stat) = self.find(digest).await {
-            self.propose_if_unknown(repository, stat);
-            return Kept::Held;
-        }
-        if self.fills().len() >= BACKGROUND_FILLS_MAX {
-            return Kept::Filling;
-        }
-        if !self.has_room(size_bytes).await {
-            return Kept::NoRoom;
-        }
-        // The fill goes on without its reader.
-        if let Err(error) = self.attach(repository, digest, size_bytes, Asked::by_this_node()) {
-            tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not fetched now");
-        }
-        Kept::Filling
-    }
-
-    /// Says whether a blob of that many bytes fits on the disk. One that cannot be measured is left to the write to judge.
-    pub async fn has_room(&self, size_bytes: Option<u64>) -> bool {
-        let space = self.parts.store.space().await;
-        space.map_or(true, |space| space.free_bytes >= size_bytes.unwrap_or(1).max(1))
-    }
-
-    /// Begins to copy a blob from whichever node holds it, unless it is here or on its way.
-    pub async fn copy_if_missing(&self, repository: &Repository, digest: &Digest, size_bytes: u64) -> Kept {
-        if self.find(digest).await.is_some() {
-            return Kept::Held;
-        }
-        if !self.has_room(Some(size_bytes)).await {
-            return Kept::NoRoom;
-        }
-        if let Err(error) = self.fill(repository, digest, Some(size_bytes), Scope::COPIES) {
-            tracing::debug!(digest = %digest, error = one_line(&error), "a blob is not copied now");
-        }
-        Kept::Filling
-    }
-
     /// Begins to read a blob that this disk turns out not to have from a node that holds a whole copy. Bytes that nobody
     /// has verified yet may not follow those of a stored copy.
     fn attach_to_copies(&self, repository: &Repository, digest: &Digest) -> Result<FillReader, PullError> {
         self.fill(repository, digest, None, Scope::COPIES)
-    }
-
-    /// Tells the cluster of a blob that lies here and that it does not know of: its proposal was lost.
-    fn propose_if_unknown(&self, repository: &Repository, stat: BlobStat) {
-        if self.is_known(&stat.key.digest).is_ok_and(|known| !known) {
-            self.parts.recorder.record(Command::CommitBlob(CommitBlob {
-                digest: stat.key.digest,
-                size: stat.size_bytes,
-                generation: stat.key.generation,
-                repository: repository.clone(),
-            }));
-        }
     }
 
     /// A small blob of this node's disk, whole.
@@ -258,18 +190,6 @@ impl Blobs {
                 Ok(whole)
             });
         collected.await.ok().map(BytesMut::freeze)
-    }
-
-    /// Stores bytes that are in memory already, in the background, and then calls `stored`.
-    pub fn store_small(&self, digest: Digest, bytes: Bytes, stored: impl FnOnce(Gen) + Send + 'static) {
-        let (store, generation) = (Arc::clone(&self.parts.store), self.parts.generations.next());
-        self.parts.tasks.spawn_request(async move {
-            let key = BlobKey { digest, generation };
-            match store_whole(store.as_ref(), &key, bytes).await {
-                Ok(()) => stored(generation),
-                Err(error) => tracing::warn!(blob = %key, error = one_line(&error), "a manifest is not stored"),
-            }
-        });
     }
 
     /// Remembers that `repository` gave out a manifest, which proves the blobs it names.
@@ -429,13 +349,4 @@ impl Blobs {
         };
         read().map_err(|error: meta::ReadError| PullError::Internal(one_line(&error)))
     }
-}
-
-async fn store_whole(store: &dyn BlobStore, key: &BlobKey, bytes: Bytes) -> Result<(), WriteError> {
-    let mut writer = store.begin_write(key, Some(bytes.len() as u64)).await?;
-    writer.append(vec![bytes]).await?;
-    if let Ok(verified) = writer.verify() {
-        verified.commit().await?;
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oci::{Digest, Repository};
 use proto::v1::peer_client::PeerClient;
-use proto::v1::{HeldRequest, KeepRequest, WantedBlob};
+use proto::v1::{HeldRequest, KeepReply, KeepRequest, WantedBlob};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -67,7 +67,8 @@ impl Control {
         Ok(Self { peers })
     }
 
-    /// Asks a node to keep copies of blobs that may be fetched through `repository`. It answers once it has begun.
+    /// Asks a node to keep copies of blobs that may be fetched through `repository`. It answers once it has begun, with
+    /// what it says of them.
     ///
     /// # Errors
     /// [`ControlError`] by what went wrong.
@@ -76,7 +77,7 @@ impl Control {
         ordinal: Ordinal,
         repository: &Repository,
         blobs: &[(Digest, Option<u64>)],
-    ) -> Result<(), ControlError> {
+    ) -> Result<KeepReply, ControlError> {
         let mut client = self.peer(ordinal)?;
         let wanted = |(digest, size_bytes): &(Digest, Option<u64>)| WantedBlob {
             digest: digest.to_string(),
@@ -88,7 +89,8 @@ impl Control {
             blobs: blobs.iter().map(wanted).collect(),
         };
         let kept = client.keep(Request::new(request)).await;
-        kept.map(|_| ()).map_err(|status| refused(ordinal, status))
+        kept.map(tonic::Response::into_inner)
+            .map_err(|status| refused(ordinal, status))
     }
 
     /// Asks a node which blobs it holds; the answers are in the order of the digests.

@@ -14,8 +14,9 @@ use oci::{Digest, Repository};
 use proto::report::{BlobCount, CopyCount};
 use raft::MetaHandle;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::backoff::Backoff;
 use crate::blob_store::{BlobKey, BlobStore, StoreError};
 use crate::blobs::Blobs;
 use crate::provenance::Provenance;
@@ -28,6 +29,12 @@ const TICK: Duration = Duration::from_secs(1);
 const PAGE: usize = 2000;
 /// Fills in flight at which no further copies are begun: what clients wait for goes first.
 const BUSY_FILLS: usize = 16;
+/// A copy that could not be made is tried again after this long, and then less and less often: a disk that is full or a
+/// blob that no living node has stays so for a while.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+const TRY_AGAIN_AFTER_MAX: Duration = Duration::from_secs(300);
+/// Missing copies whose tries are remembered.
+const TRIES_MAX: usize = 100_000;
 /// The host that no source registry has.
 pub const RESERVED_HOST: &str = "kuik.local";
 /// Where copies between nodes are accounted.
@@ -67,6 +74,7 @@ pub fn start(parts: CopyParts, tasks: &TaskSet) -> watch::Receiver<Inventory> {
         wanted: None,
         held: None,
         round: Inventory::default(),
+        tries: Backoff::new(TRY_AGAIN_AFTER, TRY_AGAIN_AFTER_MAX, TRIES_MAX),
         published: tx,
     };
     tasks.spawn_critical("copies", async move {
@@ -80,6 +88,7 @@ struct Worker {
     wanted: Option<Digest>,
     held: Option<BlobKey>,
     round: Inventory,
+    tries: Backoff<Digest>,
     published: watch::Sender<Inventory>,
 }
 
@@ -119,6 +128,8 @@ impl Worker {
             if self.parts.blobs.find(&digest).await.is_none() {
                 self.round.copies.missing += 1;
                 self.copy(&digest, record.size).await;
+            } else {
+                self.tries.forget(&digest);
             }
         }
         if is_last {
@@ -128,9 +139,10 @@ impl Worker {
         Ok(())
     }
 
-    async fn copy(&self, digest: &Digest, size_bytes: u64) {
+    async fn copy(&mut self, digest: &Digest, size_bytes: u64) {
         if self.parts.blobs.fills().len() < BUSY_FILLS
             && let Some(repository) = copies_repository()
+            && self.tries.try_now(digest, Instant::now())
         {
             self.parts.blobs.copy_if_missing(&repository, digest, size_bytes).await;
         }

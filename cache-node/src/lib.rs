@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 pub mod asked;
+mod backoff;
 pub mod blob_store;
 pub mod blobs;
 pub mod coalesce;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use daemon::task::TaskSet;
 use oci::{Digest, ManifestReference, RawManifest, Repository, SourceHost, Tag};
 use tokio::time::{Instant, timeout};
-use upstream::{BlobHead, ManifestHead, RegistryClient, UpstreamError};
+use upstream::{BlobHead, Budget, ManifestHead, RegistryClient, UpstreamError};
 
 use crate::coalesce::Coalescer;
 use crate::freshness::ANSWER_SHARED_FOR;
@@ -25,6 +25,10 @@ const NOT_FOUND_KEPT_FOR: Duration = Duration::from_secs(1);
 const SLOW_AFTER: Duration = Duration::from_millis(1700);
 /// Longest wait for an answer about something that is not cached; a direct pull waits about as long.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Share of a source's rate limit that is left to those who wait for an answer: a tenth, and at least a few pulls' worth.
+const KEPT_DIVISOR: u64 = 10;
+const KEPT_MIN: u64 = 20;
 
 type HeadResult = Result<ManifestHead, UpstreamError>;
 type ManifestResult = Result<RawManifest, UpstreamError>;
@@ -63,6 +67,11 @@ impl Sources {
     /// Says whether `host` is down, for one who will not probe it.
     pub fn is_down(&self, host: &SourceHost) -> bool {
         self.lock().is_down(host)
+    }
+
+    /// Whether the rate limit of `host` leaves room for what nobody waits for.
+    pub fn allows_background(&self, host: &SourceHost) -> bool {
+        leaves_room(&self.client.budget(host), Instant::now())
     }
 
     /// Hosts that are down, for people.
@@ -179,6 +188,13 @@ impl Sources {
     }
 }
 
+fn leaves_room(budget: &Budget, now: Instant) -> bool {
+    let kept = budget
+        .limit()
+        .map_or(KEPT_MIN, |limit| (limit / KEPT_DIVISOR).max(KEPT_MIN));
+    budget.blocked_until(now).is_none() && budget.remaining(now).is_none_or(|remaining| remaining > kept)
+}
+
 fn lock(health: &Mutex<SourceHealth>) -> MutexGuard<'_, SourceHealth> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -206,5 +222,31 @@ fn record(health: &Mutex<SourceHealth>, host: &SourceHost, error: Option<&Upstre
             health.failed(host, Instant::now());
         }
         _ => health.answered(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_rate_limit_is_for_those_who_wait() {
+        let now = Instant::now();
+        for (status, name, value, expected) in [
+            (200, "date", "unlimited", true),
+            (200, "ratelimit-remaining", "21;w=3600", true),
+            (200, "ratelimit-remaining", "20;w=3600", false),
+            (429, "retry-after", "60", false),
+        ] {
+            let mut budget = Budget::default();
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+            budget.observe(StatusCode::from_u16(status).unwrap(), &headers, now, SystemTime::now());
+            assert_eq!(leaves_room(&budget, now), expected, "{status} {name} {value}");
+            assert!(leaves_room(&budget, now + Duration::from_secs(3601)), "for ever");
+        }
     }
 }

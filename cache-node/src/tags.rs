@@ -3,6 +3,8 @@
 //! A tag is answered with what the source says while the source lives, and with the newest image that is whole when it
 //! does not. Nothing here waits for a commit.
 
+mod moved;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +17,7 @@ use raft::MetaHandle;
 use tokio::time::{Instant, timeout_at};
 use upstream::ManifestHead;
 
+use self::moved::{Hanging, Waiting};
 use crate::asked::Asked;
 use crate::completion::Completion;
 use crate::freshness::{CachedTag, Freshness, FreshnessPolicies, TagDecision, decide};
@@ -54,6 +57,7 @@ pub struct TagAnswer {
 /// Answers tags.
 pub struct Tags {
     parts: TagParts,
+    hanging: Hanging,
 }
 
 /// What [`Tags`] works with.
@@ -87,7 +91,8 @@ struct Known {
 impl Tags {
     /// Puts the parts together.
     pub fn new(parts: TagParts) -> Self {
-        Self { parts }
+        let hanging = Hanging::new(Arc::clone(&parts.manifests), parts.tasks.clone());
+        Self { parts, hanging }
     }
 
     /// Answers a request for a tag.
@@ -265,7 +270,15 @@ impl Tags {
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         let head = self.parts.sources.head_tag(repository, tag, patience).await?;
-        let found = self.parts.manifests.by_digest(repository, &head.digest, asked).await?;
+        let has_another = known.is_some_and(|known| known.whole != head.digest);
+        if has_another && self.hanging.has(repository, &head.digest) {
+            let why = format!("{} does not give {}", repository.host, head.digest);
+            return Err(PullError::Timeout(why));
+        }
+        let waiting = has_another.then(|| self.hanging.wait_for(repository, &head.digest));
+        let found = self.parts.manifests.by_digest(repository, &head.digest, asked).await;
+        waiting.into_iter().for_each(Waiting::arrived);
+        let found = found?;
         self.note(repository, tag, known, policy, &head, &found.raw);
         let cache_index = known.map(|known| known.cache_index);
         Ok(TagAnswer {

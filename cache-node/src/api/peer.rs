@@ -44,7 +44,8 @@ impl Peer for PeerApi {
             match blobs.keep_if_missing(&repository, &digest, blob.size_bytes).await {
                 Kept::Held => reply.held += 1,
                 Kept::Filling => reply.filling += 1,
-                Kept::NoRoom => {}
+                Kept::NoRoom => reply.no_room += 1,
+                Kept::Later => {}
             }
         }
         Ok(Response::new(reply))

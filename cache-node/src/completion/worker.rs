@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{MissingBlob, Next, next};
 use super::{CompletionParts, Offer};
+use crate::backoff::Backoff;
 use crate::tier::Seat;
 use crate::whole;
 
@@ -20,8 +21,12 @@ use crate::whole;
 const OPEN_MAX: usize = 10_000;
 /// How long an image stays open without becoming whole. The sweep or the next pull opens it again.
 const OPEN_FOR: Duration = Duration::from_secs(3600);
-/// How long after asking for a blob it is asked for again.
+/// How long after asking for a blob it is asked for again, at first and at most: one that its source does not have is
+/// asked for less and less often.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const ASK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Blobs of one image whose asking is remembered: more than an image has.
+const ASKED_MAX: usize = 4096;
 /// Changes of the state are looked at together when they come within this time.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often everything is looked at again, and the sweep goes on.
@@ -42,7 +47,7 @@ pub(super) struct Worker {
 struct OpenImage {
     repository: Repository,
     since: Instant,
-    asked: HashMap<Digest, Instant>,
+    asked: Backoff<Digest>,
 }
 
 struct OpenTag {
@@ -88,7 +93,7 @@ impl Worker {
         let since = Instant::now();
         match offer {
             Offer::Manifest { repository, digest } if self.images.len() < OPEN_MAX => {
-                let asked = HashMap::new();
+                let asked = Backoff::new(ASK_AGAIN_AFTER, ASK_AGAIN_AFTER_MAX, ASKED_MAX);
                 let open = self.images.entry(digest).or_insert_with(|| OpenImage {
                     repository: repository.clone(),
                     since,
@@ -198,11 +203,9 @@ impl Worker {
         let now = Instant::now();
         let mut by_owner: HashMap<Seat, Vec<(Digest, Option<u64>)>> = HashMap::new();
         for blob in blobs {
-            let asked = open.asked.get(&blob.digest);
-            if asked.is_some_and(|asked| now.duration_since(*asked) < ASK_AGAIN_AFTER) {
+            if !open.asked.try_now(&blob.digest, now) {
                 continue;
             }
-            open.asked.insert(blob.digest.clone(), now);
             let owner = self.parts.tier.owner(blob.digest.as_str());
             by_owner
                 .entry(owner)
@@ -218,7 +221,7 @@ impl Worker {
     async fn ask(&self, seat: Seat, repository: &Repository, blobs: Vec<(Digest, Option<u64>)>) {
         let unreached = match seat {
             Seat::Peer(owner) => match self.parts.control.keep(owner, repository, &blobs).await {
-                Ok(()) => return,
+                Ok(_) => return,
                 Err(error) => {
                     tracing::debug!(
                         peer = owner,

@@ -264,8 +264,8 @@ impl Inner {
 
     /// Asks why a blob does not come.
     async fn probe(&self, repository: &oci::Repository, blob: &Digest, bytes: u64) -> Result<(), PullError> {
-        if !self.parts.blobs.has_room(Some(bytes)).await {
-            let why = format!("no room for a layer of {bytes} bytes: the cache needs a larger volume");
+        if let Some(node) = self.parts.blobs.owner_without_room(repository, blob, bytes).await {
+            let why = format!("no room for a layer of {bytes} bytes on node-{node}: the cache needs a larger volume");
             return Err(PullError::unavailable(why));
         }
         let probed = self.parts.sources.head_blob(repository, blob, PROBE_PATIENCE).await;
