@@ -6,13 +6,33 @@ use daemon::readiness::Gate;
 use daemon::task::TaskSet;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::config::ProxyDaemonSet;
 use crate::metrics::Metrics;
+
+/// What matters here of a DaemonSet. Reading its pod template would take more code than all else of the webhook.
+#[derive(Debug, Clone, Default, Deserialize, Resource)]
+#[resource(inherit = "DaemonSet")]
+struct Watched {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: Option<Status>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    number_ready: i32,
+    #[serde(default)]
+    desired_number_scheduled: i32,
+}
 
 /// What is known of the proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +49,8 @@ pub enum Proxies {
 
 impl Proxies {
     /// What a DaemonSet's status says; `None` where there is none.
-    pub fn of(daemonset: Option<&DaemonSet>) -> Self {
-        let deleted = |daemonset: &&DaemonSet| daemonset.metadata.deletion_timestamp.is_none();
+    fn of(daemonset: Option<&Watched>) -> Self {
+        let deleted = |daemonset: &&Watched| daemonset.metadata.deletion_timestamp.is_none();
         let status = daemonset
             .filter(deleted)
             .and_then(|daemonset| daemonset.status.as_ref());
@@ -56,7 +76,7 @@ pub fn start(
     tasks: &TaskSet,
 ) -> watch::Receiver<Proxies> {
     let (tx, rx) = watch::channel(Proxies::Unknown);
-    let api: Api<DaemonSet> = Api::namespaced(client, &proxy.namespace);
+    let api: Api<Watched> = Api::namespaced(client, &proxy.namespace);
     let name = proxy.daemonset.clone();
     let stop = tasks.stop_token();
     tasks.spawn_critical("proxies", async move {
@@ -66,7 +86,7 @@ pub fn start(
     rx
 }
 
-async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>, gate: &Gate, metrics: &Metrics) {
+async fn follow(api: Api<Watched>, name: &str, known: &watch::Sender<Proxies>, gate: &Gate, metrics: &Metrics) {
     let events = watch_object(api, name).default_backoff();
     let states = events.map_ok(|daemonset| Proxies::of(daemonset.as_ref()));
     states
@@ -91,18 +111,15 @@ async fn follow(api: Api<DaemonSet>, name: &str, known: &watch::Sender<Proxies>,
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::DaemonSetStatus;
-
     use super::*;
 
-    fn daemonset(number_ready: i32, desired_number_scheduled: i32) -> DaemonSet {
-        DaemonSet {
-            status: Some(DaemonSetStatus {
+    fn daemonset(number_ready: i32, desired_number_scheduled: i32) -> Watched {
+        Watched {
+            status: Some(Status {
                 number_ready,
                 desired_number_scheduled,
-                ..DaemonSetStatus::default()
             }),
-            ..DaemonSet::default()
+            ..Watched::default()
         }
     }
 
@@ -110,7 +127,7 @@ mod tests {
     fn one_ready_proxy_is_enough_to_be_there_and_not_to_be_everywhere() {
         let table = [
             (None, Proxies::None),
-            (Some(DaemonSet::default()), Proxies::None),
+            (Some(Watched::default()), Proxies::None),
             (Some(daemonset(0, 0)), Proxies::None),
             (Some(daemonset(0, 3)), Proxies::None),
             (Some(daemonset(1, 3)), Proxies::Somewhere),
