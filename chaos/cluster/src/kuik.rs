@@ -23,6 +23,9 @@ pub const PROXY_NAMESPACE: &str = "kuik-system-proxy";
 /// Names the image to install on a cluster that is not of our own making.
 const IMAGE_VARIABLE: &str = "KUIK_E2E_IMAGE";
 
+/// The profile whose programs are packed: `dev` if it is not set. Figures want `release`.
+const PROFILE_VARIABLE: &str = "KUIK_E2E_PROFILE";
+
 /// Where our own clusters keep kuik's image.
 const OWN_IMAGE: &str = "system.kuik.test/kuik:e2e";
 
@@ -215,6 +218,7 @@ fn is_ready(workload: &Value) -> bool {
 /// Packs the programs that lie beside this test into an image.
 fn pack(layout: &Path) -> Result<()> {
     let mut command: Command = with_env();
+    let profile = std::env::var(PROFILE_VARIABLE).unwrap_or_else(|_| "dev".to_owned());
     let programs = programs()?;
     let xtask = programs.join("xtask");
     if !xtask.is_file() {
@@ -222,7 +226,7 @@ fn pack(layout: &Path) -> Result<()> {
     }
     command
         .arg(xtask)
-        .args(["image", "--profile", "dev", "--tag", OWN_IMAGE])
+        .args(["image", "--profile", &profile, "--tag", OWN_IMAGE])
         .arg("--output")
         .arg(layout);
     command.env(

@@ -130,6 +130,15 @@ impl Machine {
         self.run(&["source", "start"])
     }
 
+    /// Lets the source registries send so many megabits a second together, or as many as they can.
+    ///
+    /// # Errors
+    /// If the kernel shapes no traffic.
+    pub fn limit_sources(&self, megabits: Option<u32>) -> Result<()> {
+        let rate = megabits.map_or("none".to_owned(), |megabits| megabits.to_string());
+        self.run(&["source", "limit", &rate])
+    }
+
     /// Puts an image whose content nobody has seen yet into a source registry, and returns its whole name.
     ///
     /// # Errors
@@ -243,6 +252,27 @@ fn name_of(line: &str) -> Option<&str> {
     line.split_whitespace().next()
 }
 
+/// The third column: the name may be a digest too, that of the image's configuration.
 fn digest_of(line: &str) -> Option<&str> {
-    line.split_whitespace().find(|word| word.starts_with("sha256:"))
+    line.split_whitespace()
+        .nth(2)
+        .filter(|word| word.starts_with("sha256:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_each_of_its_names() {
+        let rewritten =
+            "localhost:7439/source.kuik.test/a:1 application/vnd.oci.image.manifest.v1+json sha256:11 1.0 MiB";
+        let by_id = "sha256:22 application/vnd.oci.image.manifest.v1+json sha256:11 1.0 MiB";
+        assert!(names(rewritten, "source.kuik.test/a:1") && !names(rewritten, "a:2"));
+        assert_eq!(
+            (digest_of(rewritten), digest_of(by_id)),
+            (Some("sha256:11"), Some("sha256:11"))
+        );
+        assert_eq!(digest_of("REF TYPE DIGEST SIZE"), None);
+    }
 }

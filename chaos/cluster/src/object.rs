@@ -15,6 +15,7 @@ pub struct Pod {
     pull_policy: Option<&'static str>,
     pull_secret: Option<String>,
     ends: bool,
+    direct: bool,
 }
 
 impl Pod {
@@ -28,6 +29,7 @@ impl Pod {
             pull_policy: None,
             pull_secret: None,
             ends: false,
+            direct: false,
         }
     }
 
@@ -66,6 +68,13 @@ impl Pod {
         self
     }
 
+    /// That is left as it is, and pulls past kuik.
+    #[must_use]
+    pub fn direct(mut self) -> Self {
+        self.direct = true;
+        self
+    }
+
     /// Namespace and name.
     pub(crate) fn key(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
@@ -73,10 +82,14 @@ impl Pod {
 
     /// The manifest.
     pub fn manifest(&self) -> Value {
+        let mut labels = json!({"app": self.name});
+        if self.direct {
+            labels["kube-image-keeper.enix.io/image-caching-policy"] = json!("ignore");
+        }
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": {"app": self.name}},
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
             "spec": self.spec(),
         })
     }

@@ -46,6 +46,12 @@ each_source() {
   for name in ${2:-source private}; do "$1_source" "$name"; done
 }
 
+# limit_sources MBIT|none
+limit_sources() {
+  enter sources tc qdisc del dev eth0 root 2>/dev/null || true
+  [ "$1" = none ] || enter sources tc qdisc add dev eth0 root tbf rate "$1mbit" burst 64kb latency 200ms
+}
+
 # The DNS server asks the API server, so it is started after it; what it knows survives an outage of it.
 start_dns() {
   local place=$state/sources name

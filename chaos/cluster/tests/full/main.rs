@@ -5,6 +5,7 @@
 mod certificates;
 mod chart;
 mod control_plane;
+mod figures;
 mod freshness;
 mod leak;
 mod nodes;

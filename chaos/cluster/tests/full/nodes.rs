@@ -82,7 +82,7 @@ fn a_leader_killed_during_a_pull_is_not_noticed() {
         }),
     );
     println!("three pods of 100 MB ran after {:.1} s", took.as_secs_f64());
-    let failed = stage.must(failed_events(cluster));
+    let failed = stage.must(failed_events(cluster, "leader"));
     assert!(failed.is_empty(), "{failed:#?}");
     stage.must(cluster.kubectl(&["delete", "deployment", "leader"]));
     stage.must(cluster::wait_ready(cluster, READY));

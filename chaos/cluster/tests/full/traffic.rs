@@ -107,9 +107,10 @@ impl fmt::Display for Tally {
 pub(crate) fn during(stage: &Stage, name: &str, change: impl FnOnce() -> Result<()>) -> Result<Tally> {
     let (cluster, nodes) = (stage.cluster(), stage.cluster().nodes()?);
     let image = stage.machine().publish(Source::Public, &format!("{name}:1"))?;
-    cluster.start(&Pod::new(name, &image), RUNNING)?;
+    let first = Pod::new(name, &image);
+    cluster.start(&first, RUNNING)?;
     cluster.wait_cached(&image, CACHED)?;
-    cluster.kubectl(&["delete", "pods,events", "--all"])?;
+    cluster.delete(&first)?;
     let pulls = nodes.iter().map(|node| stage.machine().keep_pulling(node, &image));
     let pulls = pulls.collect::<Result<Vec<_>>>()?;
     let mut tally = Tally::default();
@@ -117,12 +118,12 @@ pub(crate) fn during(stage: &Stage, name: &str, change: impl FnOnce() -> Result<
     for pull in pulls {
         tally.add_pulls(&pull.finish()?)?;
     }
-    let pods = all_ended(cluster)?;
+    let pods = all_ended(cluster, name)?;
     tally.n_wanted = n_ticks * nodes.len();
     tally.n_pods = pods.len();
     tally.n_rewritten = pods.iter().filter(|pod| is_rewritten(pod)).count();
-    tally.failures.extend(failed_states(&states.stop()?));
-    tally.failures.extend(failed_events(cluster)?);
+    tally.failures.extend(failed_states(&states.stop()?, name));
+    tally.failures.extend(failed_events(cluster, name)?);
     cluster.kubectl(&["delete", "pods", "--all", "--wait=false"])?;
     Ok(tally)
 }
@@ -204,9 +205,10 @@ fn n_ended(states: &str, node: &str) -> usize {
 }
 
 /// Waits until every pod has ended well, and returns them.
-fn all_ended(cluster: &Cluster) -> Result<Vec<Value>> {
+fn all_ended(cluster: &Cluster, name: &str) -> Result<Vec<Value>> {
     let (pods, _) = wait::until(LATE, "the pods to end", || {
-        let pods = cluster.list(&["pods"])?;
+        let mut pods = cluster.list(&["pods"])?;
+        pods.retain(|pod| is_of(&pod["metadata"]["name"], name));
         let late: Vec<&Value> = pods
             .iter()
             .filter(|pod| pod["status"]["phase"] != "Succeeded")
@@ -225,15 +227,19 @@ fn all_ended(cluster: &Cluster) -> Result<Vec<Value>> {
 }
 
 /// The pods whose container ever waited for an image in vain.
-fn failed_states(states: &str) -> Vec<String> {
-    let failed = states.lines().filter(|line| line.contains("Image"));
+fn failed_states(states: &str, name: &str) -> Vec<String> {
+    let ours = states.lines().filter(|line| line.starts_with(&format!("{name}-")));
+    let failed = ours.filter(|line| line.contains("Image"));
     failed.map(str::to_owned).collect()
 }
 
 /// What the kubelets say of pulls that failed, and the controllers of images they gave back.
-pub(crate) fn failed_events(cluster: &Cluster) -> Result<Vec<String>> {
+pub(crate) fn failed_events(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     let events = cluster.list(&["events"])?;
-    let failed = events.iter().filter(|event| match event["reason"].as_str() {
+    let ours = events
+        .iter()
+        .filter(|event| is_of(&event["involvedObject"]["name"], name));
+    let failed = ours.filter(|event| match event["reason"].as_str() {
         Some("Failed") => {
             let message = event["message"].as_str().unwrap_or_default();
             message.contains("pull") || message.contains("Image")
@@ -242,6 +248,13 @@ pub(crate) fn failed_events(cluster: &Cluster) -> Result<Vec<String>> {
         _ => false,
     });
     Ok(failed.map(|event| event["message"].to_string()).collect())
+}
+
+/// Whether an object's name says that it is of these pods.
+fn is_of(found: &Value, name: &str) -> bool {
+    found
+        .as_str()
+        .is_some_and(|found| found.starts_with(&format!("{name}-")))
 }
 
 fn is_rewritten(pod: &Value) -> bool {
@@ -269,7 +282,7 @@ fn a_tally_fails_on_a_failed_pull_and_on_too_few() {
 #[test]
 fn states_tell_pods_that_ended_and_pods_that_could_not_pull() {
     let states = "a-0-n1 Pending ContainerCreating\na-0-n1 Succeeded \na-0-n1 Succeeded \na-1-n1 Succeeded \n\
-                  a-0-n2 Pending ErrImagePull\n";
+                  a-0-n2 Pending ErrImagePull\nb-0-n2 Pending ErrImagePull\n";
     assert_eq!((n_ended(states, "n1"), n_ended(states, "n2")), (2, 0));
-    assert_eq!(failed_states(states), ["a-0-n2 Pending ErrImagePull"]);
+    assert_eq!(failed_states(states, "a"), ["a-0-n2 Pending ErrImagePull"]);
 }
