@@ -7,7 +7,7 @@ use std::sync::Arc;
 use daemon::admin::AdminError;
 use daemon::runtime::one_line;
 use meta::view::ImageCursor;
-use meta::{ChildReference, ManifestRecord, Read, TagRecord, view};
+use meta::{ChildReference, ManifestRecord, Read, TagRecord, Visibility, view};
 use oci::{Digest, ImageReference, ManifestReference, Repository};
 use proto::report::{
     BlobHeld, DiskSpace, ExplainReport, FillProgress, Image, ImagesReport, ManifestHeld, NodeStatus, Role,
@@ -87,6 +87,7 @@ impl Reports {
             learners: raft.learners.iter().map(|id| id.get()).collect(),
             blobs: inventory.blobs,
             copies: inventory.copies,
+            desired_images: view::wanted(&self.parts.ledger.local()).map_or(0, |wanted| wanted.n_desired),
             fills: fills.collect(),
             disk: space.map_or_else(DiskSpace::default, |space| DiskSpace {
                 free_bytes: space.free_bytes,
@@ -180,6 +181,8 @@ impl Reports {
             size_bytes,
             platforms,
             stale: image.record.stale_since_ms.is_some(),
+            desired: view::desired(state, &image_of(image))?.is_some(),
+            private: is_private(state, &image.repository)?,
         }))
     }
 
@@ -217,7 +220,8 @@ impl Reports {
             let child_record = view::manifest(&state, &child.digest).map_err(unreadable)?;
             manifests.push(self.manifest(&child.digest, Some(child), child_record).await);
         }
-        Ok(self.explained(&reference, &digest, tag.as_ref(), manifests))
+        self.explained(&reference, &digest, tag.as_ref(), manifests)
+            .map_err(unreadable)
     }
 
     fn explained(
@@ -226,15 +230,24 @@ impl Reports {
         digest: &Digest,
         tag: Option<&TagRecord>,
         manifests: Vec<ManifestHeld>,
-    ) -> ExplainReport {
-        ExplainReport {
+    ) -> Result<ExplainReport, meta::ReadError> {
+        let state = self.parts.ledger.local();
+        let manifest = reference.manifest();
+        let wanted = ImageReference {
+            repository: reference.repository.clone(),
+            tag: manifest.tag().cloned(),
+            digest: manifest.digest().cloned(),
+        };
+        Ok(ExplainReport {
             image: full_name(&reference.repository, &reference.manifest()),
             applied_index: *self.parts.ledger.applied().borrow(),
             digest: Some(digest.to_string()),
             checked_at_ms: tag.map(|record| record.checked_at_ms),
             stale: tag.is_some_and(|record| record.stale_since_ms.is_some()),
+            desired: view::desired(&state, &wanted)?.is_some(),
+            private: is_private(&state, &reference.repository)?,
             manifests,
-        }
+        })
     }
 
     async fn manifest(
@@ -296,6 +309,20 @@ impl Reports {
             }
         }
     }
+}
+
+/// The tag as it would be desired.
+fn image_of(image: &view::Image) -> ImageReference {
+    ImageReference {
+        repository: image.repository.clone(),
+        tag: Some(image.tag.clone()),
+        digest: None,
+    }
+}
+
+fn is_private(state: &impl Read, repository: &Repository) -> Result<bool, meta::ReadError> {
+    let seen = view::visibility(state, repository)?;
+    Ok(matches!(seen, Some(Visibility::Private { .. })))
 }
 
 fn role(raft: &RaftStatus) -> Role {

@@ -33,6 +33,10 @@ pub(crate) struct Explanation {
     pub(crate) checked_at_ms: Option<u64>,
     /// The source could not be asked when the tag was last wanted.
     pub(crate) stale: bool,
+    /// Someone wants it kept: it is filled ahead, and fetched again when it is lost.
+    pub(crate) desired: bool,
+    /// Only namespaces with a grant for its repository may use it.
+    pub(crate) private: bool,
     /// Every manifest that is known, asked about or not; an index first.
     pub(crate) manifests: Vec<ManifestExplained>,
     /// Names of nodes that did not answer.

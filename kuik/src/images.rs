@@ -51,7 +51,7 @@ impl fmt::Display for Images {
                 short_digest(&image.digest).to_owned(),
                 size(image.size_bytes),
                 list(&image.platforms),
-                state(image).to_owned(),
+                state(image),
             ]);
         }
         write!(f, "{table}")?;
@@ -65,13 +65,18 @@ impl fmt::Display for Images {
     }
 }
 
-fn state(image: &Image) -> &'static str {
-    match (image.complete, image.stale) {
-        (true, false) => "complete",
-        (true, true) => "complete, stale",
-        (false, false) => "partial",
-        (false, true) => "partial, stale",
-    }
+fn state(image: &Image) -> String {
+    let whole = if image.complete { "complete" } else { "partial" };
+    let remarks = [
+        (image.stale, "stale"),
+        (image.desired, "desired"),
+        (image.private, "private"),
+    ];
+    let remarks = remarks
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, remark)| remark);
+    std::iter::once(whole).chain(remarks).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -88,6 +93,8 @@ mod tests {
             size_bytes: 1 << 20,
             platforms: vec!["linux/amd64".to_owned()],
             stale: false,
+            desired: false,
+            private: false,
         };
         ImagesReport {
             applied_index,
@@ -115,6 +122,19 @@ mod tests {
         assert!(
             images.to_string().contains("1.0 MiB  linux/amd64  complete"),
             "{images}"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_private_is_said() {
+        let mut report = report(5, "sha256:new");
+        (report.images[0].desired, report.images[0].private) = (true, true);
+        let images = merge(vec![answer("node-0", Ok(report))]);
+        assert!(images.to_string().contains("complete, desired, private"), "{images}");
+        let json = serde_json::to_value(&images).unwrap();
+        assert_eq!(
+            (&json["images"][0]["desired"], &json["images"][0]["private"]),
+            (&true.into(), &true.into())
         );
     }
 }

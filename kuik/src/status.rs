@@ -24,6 +24,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) voters: Vec<u64>,
     pub(crate) learners: Vec<u64>,
     pub(crate) copies: CopiesStatus,
+    /// Images that someone wants kept, filled ahead and again.
+    pub(crate) desired_images: u64,
     pub(crate) nodes: Vec<MemberStatus>,
     pub(crate) fills: Vec<FillStatus>,
 }
@@ -105,6 +107,7 @@ pub(crate) fn merge(answers: Vec<Answer<NodeStatus>>) -> ClusterStatus {
         learners: newest.map_or_else(Vec::new, |status| status.learners.clone()),
         voters,
         copies: copies(&statuses, answers.len()),
+        desired_images: newest.map_or(0, |status| status.desired_images),
         fills: fills(&answers),
         nodes: answers
             .into_iter()

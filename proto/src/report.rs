@@ -38,6 +38,9 @@ pub struct NodeStatus {
     pub blobs: BlobCount,
     /// Copies that placement expects on this node.
     pub copies: CopyCount,
+    /// Images that someone wants kept, in the whole cluster.
+    #[serde(default)]
+    pub desired_images: u64,
     /// Fills it is fetching now.
     pub fills: Vec<FillProgress>,
     /// The volume that holds its data.
@@ -135,6 +138,12 @@ pub struct Image {
     pub platforms: Vec<String>,
     /// The source could not be asked when the tag was last wanted.
     pub stale: bool,
+    /// Someone wants it kept: it is filled ahead, and fetched again when it is lost.
+    #[serde(default)]
+    pub desired: bool,
+    /// Only namespaces with a grant for its repository may use it.
+    #[serde(default)]
+    pub private: bool,
 }
 
 /// What one node knows and really holds of one image.
@@ -151,6 +160,12 @@ pub struct ExplainReport {
     /// The source could not be asked when the tag was last wanted.
     #[serde(default)]
     pub stale: bool,
+    /// Someone wants it kept: it is filled ahead, and fetched again when it is lost.
+    #[serde(default)]
+    pub desired: bool,
+    /// Only namespaces with a grant for its repository may use it.
+    #[serde(default)]
+    pub private: bool,
     /// The manifest itself, or the index followed by each child that is known.
     pub manifests: Vec<ManifestHeld>,
 }

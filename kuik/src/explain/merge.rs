@@ -32,6 +32,8 @@ pub(super) fn merge(image: &str, asked: &AskedPlatform, answers: &[Answer<Explai
         digest: newest.and_then(|newest| newest.digest.clone()),
         checked_at_ms: reports.iter().filter_map(|report| report.report.checked_at_ms).max(),
         stale: newest.is_some_and(|newest| newest.stale),
+        desired: newest.is_some_and(|newest| newest.desired),
+        private: newest.is_some_and(|newest| newest.private),
         manifests,
         unreachable: silent.map(|answer| answer.node.clone()).collect(),
     }

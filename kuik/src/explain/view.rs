@@ -21,6 +21,15 @@ impl fmt::Display for Explanation {
             };
             writeln!(f, "checked  with its source {} ago{stale}", since(checked))?;
         }
+        if self.desired {
+            writeln!(
+                f,
+                "desired  it is kept: filled ahead, and fetched again when it is lost"
+            )?;
+        }
+        if self.private {
+            writeln!(f, "private  only namespaces with a grant for its repository may use it")?;
+        }
         for manifest in &self.manifests {
             write!(f, "{manifest}")?;
         }

@@ -24,6 +24,7 @@ pub(crate) fn node_status(ordinal: u32) -> NodeStatus {
             expected: 4,
             missing: 0,
         },
+        desired_images: 7,
         fills: Vec::new(),
         disk: DiskSpace {
             free_bytes: 1 << 30,
@@ -130,6 +131,7 @@ fn json_form_is_stable() {
     let promised = [
         "cluster_id",
         "copies",
+        "desired_images",
         "fills",
         "leader",
         "learners",
@@ -153,4 +155,11 @@ fn process_to_kill_is_not_mistaken_for_the_raft_id() {
     assert!(lines[3].starts_with("NODE    PID   RAFT ID"), "{text}");
     assert!(lines[5].starts_with("node-1  4242  2 "), "{text}");
     assert!(lines[6].starts_with("node-2  -     3 "), "{text}");
+}
+
+#[test]
+fn how_many_images_are_kept_is_said() {
+    let status = merge(well(0..3));
+    assert!(status.to_string().contains("made, 7 images desired"), "{status}");
+    assert_eq!(serde_json::to_value(&status).unwrap()["desired_images"], 7);
 }

@@ -19,7 +19,8 @@ impl fmt::Display for ClusterStatus {
             "; no quorum: cached images are served, nothing new is recorded"
         };
         writeln!(f, "cluster {cluster}, leader {leader}{quorum}")?;
-        writeln!(f, "copies  {}", self.copies_text())?;
+        let desired = self.desired_images;
+        writeln!(f, "copies  {}, {desired} images desired", self.copies_text())?;
         let mut nodes = Table::new([
             "NODE",
             "PID",

@@ -40,6 +40,8 @@ fn node(name: &str, has_config: bool, has_layer: bool) -> Answer<ExplainReport> 
         digest: Some(INDEX.to_owned()),
         checked_at_ms: None,
         stale: false,
+        desired: false,
+        private: false,
         manifests: vec![
             manifest(INDEX, None, true, Vec::new()),
             manifest(AMD64, Some("linux/amd64"), true, blobs),
@@ -175,4 +177,19 @@ fn text_says_the_verdict_first() {
         "{text}"
     );
     assert!(text.contains("not asked, because they do not answer: node-0"), "{text}");
+}
+
+#[test]
+fn what_is_kept_and_what_is_private_is_said() {
+    let mut answer = node("node-0", true, true);
+    let report = report_of(&mut answer);
+    (report.desired, report.private) = (true, true);
+    let explained = explain(&[answer], "linux/amd64");
+    let text = explained.to_string();
+    assert!(
+        text.contains("desired  it is kept") && text.contains("private  only namespaces"),
+        "{text}"
+    );
+    let json = serde_json::to_value(&explained).unwrap();
+    assert_eq!((&json["desired"], &json["private"]), (&true.into(), &true.into()));
 }
