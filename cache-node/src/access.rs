@@ -9,6 +9,7 @@ pub mod authorization;
 pub mod gate;
 pub mod granting;
 pub mod keys;
+pub mod liveness;
 pub mod register;
 mod rewrap;
 pub mod role;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oci::{Digest, Repository};
 use proto::v1::peer_client::PeerClient;
-use proto::v1::{HeldRequest, KeepReply, KeepRequest, WantedBlob};
+use proto::v1::{ControllerHeardRequest, HeldRequest, KeepReply, KeepRequest, WantedBlob};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -108,6 +108,16 @@ impl Control {
             return Err(refused(ordinal, tonic::Status::internal("as many answers as digests")));
         }
         Ok(held)
+    }
+
+    /// Tells a node that the controller was just heard.
+    ///
+    /// # Errors
+    /// [`ControlError`] by what went wrong.
+    pub async fn tell_controller_heard(&self, ordinal: Ordinal) -> Result<(), ControlError> {
+        let mut client = self.peer(ordinal)?;
+        let told = client.controller_heard(Request::new(ControllerHeardRequest {})).await;
+        told.map(|_| ()).map_err(|status| refused(ordinal, status))
     }
 
     fn peer(&self, ordinal: Ordinal) -> Result<PeerClient<Channel>, ControlError> {

@@ -128,6 +128,11 @@ impl Gauges {
     }
 }
 
+/// Credentials whose key is gone, as the leader counts them.
+pub(crate) fn lost_key_credentials() -> Gauge {
+    gauge!("kube_image_keeper_node_lost_key_credentials")
+}
+
 /// Starts keeping the gauges up to date in `tasks`.
 pub fn start_gauges(reports: Arc<Reports>, tasks: &TaskSet) {
     let stop = tasks.stop_token();

@@ -16,7 +16,8 @@ use proto::access::{AUTHORIZATION_PATH, Role, SourceAuthorization};
 use proto::v1 as pb;
 use proto::v1::{Admission, GrantOutcome, ImagePhase};
 use support::private::{
-    Cluster, PASSWORD, REPOSITORY, USER, admit, desire, grant, is_denied, place, private_source, watch_until,
+    Cluster, PASSWORD, REPOSITORY, USER, admit, desire, grant, grant_with, is_denied, live, place, private_source,
+    watch_until,
 };
 use support::{SOON, get};
 use testkit::eventually;
@@ -86,10 +87,15 @@ async fn a_private_image_reaches_whom_it_is_placed_with_and_its_password_nobody(
         admit(&mut proxy, "team").await.unwrap_err().code(),
         tonic::Code::PermissionDenied
     );
-    assert_eq!(admit(&mut webhook, "team").await.unwrap(), Admission::NeedsCredentials);
+    eventually(SOON, "the source is heard", || {
+        let mut webhook = webhook.clone();
+        async move { (admit(&mut webhook, "team").await.unwrap() == Admission::NeedsCredentials).then_some(()) }
+    })
+    .await;
 
     // Granted at one node, admitted at another, filled on all.
     assert_eq!(grant(&mut controller).await.unwrap(), GrantOutcome::Granted);
+    live(&mut controller).await;
     let mut webhook_at_another = cluster.control(2, Role::Webhook).await;
     eventually(SOON, "the grant is known everywhere", || {
         let mut webhook = webhook_at_another.clone();
@@ -141,7 +147,22 @@ async fn a_private_image_reaches_whom_it_is_placed_with_and_its_password_nobody(
     place(&mut elsewhere, "worker-2").await;
     cluster.pull(&other, 2).await.expect("placed by now");
 
-    // The canary is nowhere.
+    // The canary is nowhere: not in what the tier answers, logs, counts, or keeps.
+    let wrong = grant_with(&mut elsewhere, "team", &format!("{PASSWORD}x"))
+        .await
+        .unwrap();
+    assert_eq!(wrong.outcome(), GrantOutcome::Unreachable);
+    let listed = elsewhere.list_grants(pb::ListGrantsRequest::default()).await.unwrap();
+    assert_eq!(listed.get_ref().grants.len(), 1);
+    assert_hidden("answers", format!("{wrong:?} {listed:?} {refused:?}").as_bytes());
+    for path in [
+        proto::access::FACTS_PATH,
+        "/v2/",
+        &format!("/v2/{REPOSITORY}/manifests/1"),
+    ] {
+        let answer = other.get_document(&cluster.url(2), path, 65_536, SOON).await;
+        assert_hidden(path, format!("{answer:?}").as_bytes());
+    }
     for node in &cluster.nodes[1..] {
         for path in [
             "/metrics",

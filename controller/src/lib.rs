@@ -21,6 +21,7 @@ mod reconciler;
 mod run;
 mod schedule;
 mod self_test;
+mod sign_of_life;
 mod state;
 mod tier;
 mod usage;

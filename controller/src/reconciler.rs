@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::action::{Action, ActionKey};
@@ -36,6 +36,8 @@ pub(crate) struct Reconciler {
     executor: Executor,
     schedule: Schedule,
     news: News,
+    /// When the last plan was made that knew all pods.
+    planned: watch::Sender<Option<Instant>>,
 }
 
 type Done = (ActionKey, Result<Outcome, ActionError>);
@@ -48,7 +50,13 @@ impl Reconciler {
             executor,
             schedule: Schedule::new(objects_max),
             news: News::default(),
+            planned: watch::channel(None).0,
         }
+    }
+
+    /// When the last plan was made that knew all pods.
+    pub(crate) fn planned(&self) -> watch::Receiver<Option<Instant>> {
+        self.planned.subscribe()
     }
 
     /// Runs until `changes` end.
@@ -89,6 +97,9 @@ impl Reconciler {
         metrics::state(&self.state);
         self.tell_news();
         self.schedule.replace(actions, Instant::now());
+        if self.state.pods.is_synced() {
+            self.planned.send_replace(Some(Instant::now()));
+        }
     }
 
     fn begin(&self, action: Action) -> BoxFuture<'static, Done> {

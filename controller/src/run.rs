@@ -18,6 +18,7 @@ use crate::pki::{Identity, Keeper};
 use crate::plan::Policy;
 use crate::pod::ProxyPods;
 use crate::reconciler::Reconciler;
+use crate::sign_of_life::keep_telling;
 use crate::tier::{Channels, Tier, follow_images};
 use crate::watches;
 
@@ -78,8 +79,14 @@ fn start_work(config: Config, client: Client, tasks: &TaskSet) {
         architectures: config.architectures,
         restore: config.restore,
     };
-    let executor = Executor::new(client, Tier::new(channels));
+    let tier = Tier::new(channels);
+    let executor = Executor::new(client, tier.clone());
     let reconciler = Reconciler::new(policy, executor, config.reconciles_max);
+    let telling = keep_telling(tier, reconciler.planned());
+    let stop = tasks.stop_token();
+    tasks.spawn_critical("sign-of-life", async move {
+        stop.run_until_cancelled_owned(telling).await;
+    });
     let stop = tasks.stop_token();
     tasks.spawn_critical("reconciler", async move {
         stop.run_until_cancelled_owned(reconciler.run(changes)).await;

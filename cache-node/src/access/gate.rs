@@ -94,7 +94,7 @@ impl Gate {
         let mut applied = self.ledger.applied();
         loop {
             applied.borrow_and_update();
-            if self.is_placed(node, repository)? {
+            if self.is_placed(node, repository)? || !self.is_private(repository)? {
                 return Ok(true);
             }
             if !matches!(timeout_at(deadline, applied.changed()).await, Ok(Ok(()))) {

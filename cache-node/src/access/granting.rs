@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::runtime::one_line;
-use meta::{ACCESS_AT_ONCE_MAX, Command, Outcome, PutGrant, RepositoryItem, RevokeGrants, SetVisibility, view};
+use meta::{ACCESS_AT_ONCE_MAX, Command, Outcome, PutGrant, RepositoryItem, RevokeGrants, SetVisibility};
+use meta::{Visibility, view};
 use oci::{ImageReference, Repository};
 use raft::MetaHandle;
 use tokio::time::timeout;
@@ -18,6 +19,8 @@ use crate::sources::Sources;
 const TRY_PATIENCE: Duration = Duration::from_secs(2);
 /// Credentials tried for one image. A pod names a few pull secrets.
 pub const CREDENTIALS_MAX: usize = 64;
+/// A source that was asked so often and did not answer will not answer the next login either.
+const SILENCES_MAX: usize = 3;
 /// Grants read at a time when a namespace is forgotten.
 const PAGE: usize = 1000;
 
@@ -112,27 +115,35 @@ impl Granting {
             true => Identity::Known,
             false => Identity::Anonymous,
         };
+        let mut silent = Vec::new();
         let mut why = match self.try_as(open, image).await {
             Tried::Works => return self.public(&image.repository).await,
-            Tried::Silent(why) => return Ok(Granted::Unreachable { why }),
+            // It is open to everyone, whatever their credentials, until the source says otherwise.
+            Tried::Silent(why) if self.is_public(&image.repository)? => return Ok(Granted::Unreachable { why }),
+            Tried::Silent(why) => {
+                silent.push(why);
+                String::new()
+            }
             Tried::Refuses(why) | Tried::Lacks(why) => why,
         };
         if self.keys.active().is_none() {
             return Ok(Granted::NoKey);
         }
-        let mut silent = None;
         for offered in offered.iter().take(CREDENTIALS_MAX) {
+            if silent.len() >= SILENCES_MAX {
+                break;
+            }
             let identity = Identity::As(Arc::new(offered.login.credential()));
             match self.try_as(identity, image).await {
                 Tried::Works => return self.record(namespace, &image.repository, offered).await,
                 Tried::Refuses(reason) => why = reason,
                 // Some registries say so of what they will not show. An image that is gone takes no grant away.
-                Tried::Lacks(reason) if self.holds_grant(namespace, &image.repository) => silent = Some(reason),
+                Tried::Lacks(reason) if self.holds_grant(namespace, &image.repository) => silent.push(reason),
                 Tried::Lacks(reason) => why = reason,
-                Tried::Silent(reason) => silent = Some(reason),
+                Tried::Silent(reason) => silent.push(reason),
             }
         }
-        Ok(match silent {
+        Ok(match silent.pop() {
             Some(why) => Granted::Unreachable { why },
             None => Granted::Refused { why },
         })
@@ -198,6 +209,11 @@ impl Granting {
             .await?;
         }
         Ok(())
+    }
+
+    fn is_public(&self, repository: &Repository) -> Result<bool, meta::ReadError> {
+        let seen = view::visibility(&self.ledger.local(), repository)?;
+        Ok(matches!(seen, Some(Visibility::Public { .. })))
     }
 
     fn holds_grant(&self, namespace: &str, repository: &Repository) -> bool {

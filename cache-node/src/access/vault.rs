@@ -65,7 +65,8 @@ impl Vault {
             };
             match self.keys.open(id, &sealed.key_id, &sealed.sealed) {
                 Some(login) => opened.push((grant, Arc::new(login.credential()))),
-                None => tracing::warn!(
+                // The leader says so once, and counts it.
+                None => tracing::debug!(
                     origin = sealed.origin,
                     key_id = sealed.key_id,
                     "a stored credential cannot be opened"

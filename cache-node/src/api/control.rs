@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::admission::Admissions;
 use crate::access::granting::{Granting, Offered};
+use crate::access::liveness::Liveness;
 use crate::access::register::Register;
 use crate::access::role::role_of;
 use crate::desired::board::{Board, Watching};
@@ -36,6 +37,7 @@ pub(crate) struct ControlParts {
     pub(crate) admissions: Admissions,
     pub(crate) granting: Granting,
     pub(crate) register: Register,
+    pub(crate) liveness: Arc<Liveness>,
 }
 
 /// Answers the controller and the webhook.
@@ -121,13 +123,7 @@ impl pb::control_server::Control for ControlApi {
         let references = parse_references(&request.references)?;
         let admitted = parts.admissions.admit(&request.namespace, &references).await;
         let admitted = admitted.map_err(|error| Status::internal(one_line(&error)))?;
-        let admissions = admitted
-            .into_iter()
-            .map(|admission| access::admission(admission).into());
-        Ok(Response::new(pb::AdmitReply {
-            admissions: admissions.collect(),
-            reasons: Vec::new(),
-        }))
+        Ok(Response::new(access::admit_reply(&admitted)))
     }
 
     async fn grant(&self, request: Request<pb::GrantRequest>) -> Result<Response<pb::GrantReply>, Status> {
@@ -171,6 +167,7 @@ impl pb::control_server::Control for ControlApi {
     async fn place(&self, request: Request<pb::PlaceRequest>) -> Result<Response<pb::PlaceReply>, Status> {
         let parts = self.parts(&request, &[Role::Controller])?;
         access::place(&parts.ledger, request.into_inner()).await?;
+        parts.liveness.hear();
         Ok(Response::new(pb::PlaceReply {}))
     }
 }

@@ -4,9 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use oci::{Digest, Repository};
 use proto::v1::peer_server::Peer;
-use proto::v1::{HeldReply, HeldRequest, KeepReply, KeepRequest, WantedBlob};
+use proto::v1::{
+    ControllerHeardReply, ControllerHeardRequest, HeldReply, HeldRequest, KeepReply, KeepRequest, WantedBlob,
+};
 use tonic::{Request, Response, Status};
 
+use super::control::ControlParts;
 use crate::blobs::{Blobs, Kept};
 
 /// Blobs one request may name: an image has some 130 layers at most.
@@ -15,12 +18,13 @@ const BLOBS_MAX: usize = 2048;
 /// Answers other nodes.
 pub(crate) struct PeerApi {
     blobs: Arc<OnceLock<Arc<Blobs>>>,
+    control: Arc<OnceLock<Arc<ControlParts>>>,
 }
 
 impl PeerApi {
-    /// Answers from `blobs`, once they are there.
-    pub(crate) fn new(blobs: Arc<OnceLock<Arc<Blobs>>>) -> Self {
-        Self { blobs }
+    /// Answers from `blobs`, and notes in `control` what is heard, once they are there.
+    pub(crate) fn new(blobs: Arc<OnceLock<Arc<Blobs>>>, control: Arc<OnceLock<Arc<ControlParts>>>) -> Self {
+        Self { blobs, control }
     }
 
     fn blobs(&self) -> Result<&Arc<Blobs>, Status> {
@@ -64,6 +68,16 @@ impl Peer for PeerApi {
         let held = blobs.held(&digests).await;
         let held = held.ok_or_else(|| Status::unavailable("the disk does not answer"))?;
         Ok(Response::new(HeldReply { held }))
+    }
+
+    async fn controller_heard(
+        &self,
+        _: Request<ControllerHeardRequest>,
+    ) -> Result<Response<ControllerHeardReply>, Status> {
+        if let Some(parts) = self.control.get() {
+            parts.liveness.note();
+        }
+        Ok(Response::new(ControllerHeardReply {}))
     }
 }
 

@@ -14,11 +14,12 @@ use upstream::{NodeClient, RegistryClient};
 use super::StartError;
 use super::tls::{self, NodeTls};
 use crate::access;
-use crate::access::admission::Admissions;
+use crate::access::admission::{AdmissionParts, Admissions};
 use crate::access::authorization::ProxyRoutes;
 use crate::access::gate::Gate;
 use crate::access::granting::Granting;
 use crate::access::keys::KeyRing;
+use crate::access::liveness::Liveness;
 use crate::access::register::Register;
 use crate::access::vault::Vault;
 use crate::api::ControlParts;
@@ -217,19 +218,7 @@ impl Domain {
         let manifests = manifests(base, &blobs, &completion);
         let tags = Arc::new(tags(config, base, &manifests, &completion));
         let board = start_desired(base, &blobs, &manifests, &tags, completion);
-        let control = Arc::new(ControlParts {
-            ledger: base.ledger.clone(),
-            board,
-            tags: Arc::clone(&tags),
-            admissions: Admissions::new(
-                base.ledger.clone(),
-                Arc::clone(&base.sources),
-                base.recorder.clone(),
-                &base.tasks,
-            ),
-            granting: Granting::new(base.ledger.clone(), Arc::clone(&base.keys), &base.sources),
-            register: Register::new(base.ledger.clone(), Arc::clone(&base.keys)),
-        });
+        let control = control_parts(config, base, board, Arc::clone(&tags));
         let routes = ProxyRoutes::new(base.ledger.clone(), gate.clone(), &base.sources, known_hosts(config));
         let registry = Arc::new(Registry::new(RegistryParts {
             ledger: base.ledger.clone(),
@@ -249,6 +238,27 @@ impl Domain {
             reports,
         }
     }
+}
+
+fn control_parts(config: &Config, base: &Base, board: Arc<Board>, tags: Arc<Tags>) -> Arc<ControlParts> {
+    let liveness = Liveness::new(Arc::clone(&base.tier), base.control.clone(), base.tasks.clone());
+    let admissions = AdmissionParts {
+        ledger: base.ledger.clone(),
+        sources: Arc::clone(&base.sources),
+        recorder: base.recorder.clone(),
+        keys: Arc::clone(&base.keys),
+        liveness: config.access.enforce.then(|| Arc::clone(&liveness)),
+        configured_hosts: known_hosts(config),
+    };
+    Arc::new(ControlParts {
+        ledger: base.ledger.clone(),
+        board,
+        tags,
+        admissions: Admissions::new(admissions, &base.tasks),
+        granting: Granting::new(base.ledger.clone(), Arc::clone(&base.keys), &base.sources),
+        register: Register::new(base.ledger.clone(), Arc::clone(&base.keys)),
+        liveness,
+    })
 }
 
 fn start_copies(

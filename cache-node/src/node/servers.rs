@@ -114,7 +114,10 @@ pub(super) fn start_grpc(
     access: &AccessConfig,
     tasks: &TaskSet,
 ) {
-    let peer = PeerServer::new(PeerApi::new(std::sync::Arc::clone(&member.blobs)));
+    let peer = PeerServer::new(PeerApi::new(
+        std::sync::Arc::clone(&member.blobs),
+        std::sync::Arc::clone(&member.control),
+    ));
     let among_nodes = AmongNodes {
         enforce: access.enforce && tls.is_some(),
     };

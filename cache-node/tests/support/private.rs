@@ -259,6 +259,11 @@ pub async fn grant_with(
     Ok(control.grant(request).await?.into_inner())
 }
 
+/// Says that there is a controller.
+pub async fn live(control: &mut ControlClient<Channel>) {
+    control.place(pb::PlaceRequest::default()).await.unwrap();
+}
+
 pub async fn place(control: &mut ControlClient<Channel>, worker: &str) {
     let request = pb::PlaceRequest {
         placements: vec![pb::Placement {

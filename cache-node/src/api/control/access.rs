@@ -101,13 +101,25 @@ pub(super) fn grant_reply(granted: Granted) -> pb::GrantReply {
     }
 }
 
-pub(super) fn admission(admission: Admission) -> pb::Admission {
+pub(super) fn admit_reply(admitted: &[Admission]) -> pb::AdmitReply {
+    let reason = |admission: &Admission| match admission {
+        Admission::NotReady(missing) => missing.to_string(),
+        _ => String::new(),
+    };
+    pb::AdmitReply {
+        admissions: admitted.iter().map(|one| admission(*one).into()).collect(),
+        reasons: admitted.iter().map(reason).collect(),
+    }
+}
+
+fn admission(admission: Admission) -> pb::Admission {
     match admission {
         Admission::Admitted => pb::Admission::Admitted,
         Admission::NoGrant => pb::Admission::NoGrant,
         Admission::NeedsCredentials => pb::Admission::NeedsCredentials,
         Admission::SourceUnreachable => pb::Admission::SourceUnreachable,
         Admission::NotFound => pb::Admission::NotFound,
+        Admission::NotReady(_) => pb::Admission::NotReady,
     }
 }
 
