@@ -20,8 +20,8 @@ pub(super) fn plan(view: &View<'_>) -> Option<Action> {
     match &view.state.told.places {
         // A whole list takes places away: not before it is known what there is.
         None if grants::all_settled(view) => Some(whole(wanted)),
-        // A node's list takes places away too: only those of nodes about which all is known.
-        None => additions(&view.state.told.early_places, settled(view, wanted)),
+        // Until then nothing is taken away, and no kubelet waits for what others are still asked about.
+        None => changes(&view.state.told.early_places, wanted, true),
         Some(told) => {
             let gone = told
                 .keys()
@@ -29,7 +29,7 @@ pub(super) fn plan(view: &View<'_>) -> Option<Action> {
                 .map(|node| (node.clone(), BTreeSet::new()));
             let mut wanted_or_gone: Nodes = gone.collect();
             wanted_or_gone.extend(wanted);
-            additions(told, wanted_or_gone)
+            changes(told, wanted_or_gone, false)
         }
     }
 }
@@ -56,20 +56,6 @@ fn wanted(view: &View<'_>) -> Nodes {
     nodes
 }
 
-fn settled(view: &View<'_>, mut nodes: Nodes) -> Nodes {
-    for (key, pod) in view.state.pods.iter().filter(|(_, pod)| !pod.finished) {
-        let mut rewritten = pod.images.iter().filter(|image| image.rewritten);
-        let is_open = rewritten.any(|image| {
-            let image = image.image.as_ref();
-            image.is_some_and(|image| !grants::is_settled(view, &GrantKey::new(&key.namespace, image.repository())))
-        });
-        if is_open {
-            nodes.remove(&pod.node);
-        }
-    }
-    nodes
-}
-
 fn whole(wanted: Nodes) -> Action {
     Action::Place(PlaceRequest {
         placements: wanted.into_iter().map(placement).collect(),
@@ -78,7 +64,8 @@ fn whole(wanted: Nodes) -> Action {
     })
 }
 
-fn additions(told: &Nodes, wanted: Nodes) -> Option<Action> {
+/// Nodes of which the tier was told something else. With `add` it keeps what they have beside.
+fn changes(told: &Nodes, wanted: Nodes, add: bool) -> Option<Action> {
     let changed = wanted
         .into_iter()
         .filter(|(node, repositories)| told.get(node) != Some(repositories));
@@ -86,7 +73,7 @@ fn additions(told: &Nodes, wanted: Nodes) -> Option<Action> {
     (!placements.is_empty()).then_some(Action::Place(PlaceRequest {
         placements,
         replace: false,
-        add: false,
+        add,
     }))
 }
 

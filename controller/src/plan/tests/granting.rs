@@ -206,7 +206,7 @@ fn a_node_whose_last_such_pod_went_is_emptied() {
 }
 
 #[test]
-fn a_new_leader_takes_no_place_away_and_says_nothing_twice() {
+fn a_new_leader_adds_what_it_knows_takes_no_place_away_and_says_nothing_twice() {
     let on = |mut cluster: Cluster, namespace: &str, node: &str, image: &str| {
         let facts = PodFacts {
             node: node.to_owned(),
@@ -229,13 +229,12 @@ fn a_new_leader_takes_no_place_away_and_says_nothing_twice() {
         .grants
         .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
     let request = placed(&cluster).unwrap();
-    assert!(!request.replace);
-    let nodes: Vec<&str> = request.placements.iter().map(|place| place.node.as_str()).collect();
-    assert_eq!(
-        nodes,
-        ["known"],
-        "the other node may have a place that is not known yet"
+    assert!(
+        !request.replace && request.add,
+        "a node may have a place that is not known yet"
     );
+    let nodes: Vec<&str> = request.placements.iter().map(|place| place.node.as_str()).collect();
+    assert_eq!(nodes, ["known", "open"], "no pod waits for another's source");
     cluster.0.told.heard_places(request);
     assert_eq!(placed(&cluster), None);
 }

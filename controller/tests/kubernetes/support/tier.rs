@@ -165,8 +165,13 @@ impl Control for FakeTier {
             told.n_whole_places += 1;
             told.places.clear();
         }
-        told.places
-            .extend(request.placements.into_iter().map(|one| (one.node, one.repositories)));
+        for mut one in request.placements {
+            if request.add {
+                one.repositories
+                    .extend(told.places.remove(&one.node).unwrap_or_default());
+            }
+            told.places.insert(one.node, one.repositories);
+        }
         Ok(Response::new(PlaceReply {}))
     }
 }
