@@ -67,9 +67,14 @@ impl MemoryLog {
     pub fn is_durable(&self, index: u64) -> bool {
         let disk = self.disk();
         let durable = disk.durable.entries.get(&index);
-        let first = disk.durable.entries.keys().next().copied();
-        let is_purged = disk.durable.purged.is_some() && first.is_none_or(|first| index < first);
-        is_purged || (durable.is_some() && durable == disk.current.entries.get(&index))
+        // Purged entries lie in a snapshot that was durable before, whether or not the purge is yet.
+        let is_purged = |image: &Image| {
+            let first = image.entries.keys().next();
+            image.purged.is_some() && first.is_none_or(|first| index < *first)
+        };
+        is_purged(&disk.durable)
+            || is_purged(&disk.current)
+            || (durable.is_some() && durable == disk.current.entries.get(&index))
     }
 
     /// Loses power: of the writes not synced, only the first `survivors` are found afterwards.
