@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -216,6 +216,67 @@ async fn a_desired_digest_is_filled_and_what_is_desired_no_more_is_gone_from_the
     while watched.states.contains_key(&by_digest) {
         watched.message().await;
     }
+}
+
+// Defect 5 of v1: a node pulled a cold image from its source, and the controller pulled it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_image_that_a_pod_pulls_and_the_controller_wants_is_fetched_once() {
+    let (source, image) = (FakeRegistry::start().await, hello("1", 1));
+    source.push(&image);
+    let (node, mut control, _keys) = controlled(&source, "").await;
+    let mut watched = Watched::start(&mut control, b"").await;
+    let pull = node.pull(&image, image.tag()).platform("linux/amd64");
+    let name = [reference(&image)];
+    let (pulled, ()) = tokio::join!(pull.run(), desire(&mut control, &name, &["linux/amd64"]));
+    pulled.unwrap();
+    watched.until_ready(&name[0]).await;
+    for digest in image.blobs().keys() {
+        assert!(source.count(&On::blob(digest).method(Method::GET)) <= 1, "{digest}");
+    }
+    let manifests = source.count(&On::manifests().method(Method::GET));
+    assert!(manifests <= image.manifests().len(), "{manifests}");
+}
+
+// Defect 9 of v1: an index lost what was not of a wanted architecture, attestations always, and with it its digest.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_its_sources_and_all_of_it_is_served_whatever_platform_is_wanted() {
+    let (source, image) = (FakeRegistry::start().await, hello("1", 1));
+    source.push(&image);
+    let (node, mut control, _keys) = controlled(&source, "").await;
+    let mut watched = Watched::start(&mut control, b"").await;
+    desire(&mut control, &[reference(&image)], &["linux/arm64"]).await;
+    watched.until_ready(&reference(&image)).await;
+    let pulled = node.pull(&image, image.tag()).run().await.unwrap();
+    assert_eq!(pulled.root.as_ref(), Some(image.root()));
+    let all = image.manifests().keys().chain(image.blobs().keys());
+    assert_eq!(pulled.digests(), all.cloned().collect::<BTreeSet<_>>());
+}
+
+// Defect 21 of v1: an image that expired took every other tag of its digest along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_desired_no_more_leaves_the_other_tags_of_its_image() {
+    let (mut source, gone, kept) = (FakeRegistry::start().await, hello("1", 1), hello("2", 1));
+    assert_eq!(gone.root(), kept.root());
+    source.push(&gone);
+    source.push(&kept);
+    let (node, mut control, _keys) = controlled(&source, "").await;
+    let names = [reference(&gone), reference(&kept)];
+    let mut watched = Watched::start(&mut control, b"").await;
+    desire(&mut control, &names, &["linux/amd64"]).await;
+    for name in &names {
+        watched.until_ready(name).await;
+    }
+    desire(&mut control, &names[1..], &["linux/amd64"]).await;
+    while watched.states.contains_key(&names[0]) {
+        watched.message().await;
+    }
+    source.stop().await;
+    assert_eq!(watched.states[&names[1]].phase(), ImagePhase::Ready);
+    node.pull(&kept, kept.tag())
+        .platform("linux/amd64")
+        .run()
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

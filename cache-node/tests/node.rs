@@ -206,6 +206,32 @@ async fn nothing_is_read_through_the_name_under_which_nodes_copy() {
     );
 }
 
+// Defect 8 of v1: anybody in the cluster could push to its registry, and delete from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_pushes_to_a_node_or_deletes_from_it() {
+    let mut source = FakeRegistry::start().await;
+    let image = hello("1", 15);
+    source.push(&image);
+    let node = Node::start(&source, "").await;
+    node.cache(&image).await;
+    let (layer, _) = image.largest_blob();
+    let repository = "/v2/source.example/team/hello";
+    let writes = [
+        format!("PUT {repository}/manifests/1"),
+        format!("POST {repository}/blobs/uploads/"),
+        format!("POST {repository}/blobs/uploads/?mount={layer}&from=a/b"),
+        format!("DELETE {repository}/manifests/1"),
+        format!("DELETE {repository}/manifests/{}", image.root()),
+        format!("DELETE {repository}/blobs/{layer}"),
+    ];
+    for write in &writes {
+        assert_eq!(node.statuses(write).await, [405, 405], "{write}");
+    }
+    source.stop().await;
+    let pulled = node.pull(&image, "1").run().await.unwrap();
+    assert_eq!(pulled.root.as_ref(), Some(image.root()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_next_host_gets_a_miss_instead_of_a_wait() {
     let source = FakeRegistry::start().await;

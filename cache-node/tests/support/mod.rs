@@ -104,6 +104,12 @@ impl Node {
         get(&self.admin, path).await
     }
 
+    /// What the ports for clients and for other parts answer to a request without a body: `POST /path`.
+    pub async fn statuses(&self, head: &str) -> [u16; 2] {
+        let client = self.url.trim_start_matches("http://");
+        [status(client, head).await, status(&self.registry, head).await]
+    }
+
     /// The body of an answer of the registry port.
     pub async fn get(&self, path: &str) -> String {
         get(&self.registry, path).await
@@ -111,12 +117,22 @@ impl Node {
 }
 
 pub async fn get(address: &str, path: &str) -> String {
+    let answer = ask(address, &format!("GET {path}")).await;
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+async fn status(address: &str, head: &str) -> u16 {
+    let answer = ask(address, head).await;
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+async fn ask(address: &str, head: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    let request = format!("{head} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    answer
 }
 
 impl Drop for Node {

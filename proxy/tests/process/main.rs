@@ -7,9 +7,10 @@ mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use program::{check, free_address, start, until};
+use program::{check, free_address, start, start_within, until};
 
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -64,6 +65,50 @@ fn it_serves_soon_and_ends_with_its_parent() {
         TcpStream::connect(listen).is_err(),
         "runtimes go to their next host at once"
     );
+}
+
+/// Takes one connection after the other, closes them, and tells the first line that came on each.
+fn first_lines(listener: TcpListener) -> mpsc::Receiver<String> {
+    let (told, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut line = String::new();
+            // A connection without a line is nobody who asks.
+            let read = BufReader::new(stream.unwrap()).read_line(&mut line);
+            if read.is_err() || told.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+// Defect 24 of v1: with a way out through an HTTP proxy, its proxies looked for the cache there too, unless told otherwise.
+#[test]
+fn cache_nodes_are_asked_directly_whatever_the_way_out_is() {
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (node, way_out) = (listen(), listen());
+    let (listen, out) = (free_address(), way_out.local_addr().unwrap());
+    let config = format!(
+        "listen = [\"{listen}\"]\n[[nodes]]\nordinal = 0\nregistry = \"http://{}\"\n",
+        node.local_addr().unwrap()
+    );
+    let environment = ["http_proxy", "https_proxy", "all_proxy"].map(|name| (name, format!("http://{out}")));
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start_within(directory.path(), &config, &environment);
+    let (node, way_out) = (first_lines(node), first_lines(way_out));
+    let target = "/v2/quay.example/a/b/manifests/v1";
+    until(|| get(listen, target));
+    let asked = until(|| node.try_recv().ok().filter(|line| line.contains("manifests")));
+    assert!(asked.contains(" /v2/"), "{asked}");
+    for line in way_out.try_iter().chain([until(|| way_out.try_recv().ok())]) {
+        assert!(
+            line.starts_with("CONNECT quay.example:443 "),
+            "the source alone: {line}"
+        );
+    }
+    drop(child.stdin.take());
+    until(|| child.try_wait().unwrap());
 }
 
 #[test]

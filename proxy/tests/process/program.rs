@@ -8,11 +8,17 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) fn start(directory: &Path, config: &str) -> Child {
+    start_within(directory, config, &[])
+}
+
+/// The same, with more of an environment.
+pub(crate) fn start_within(directory: &Path, config: &str, environment: &[(&str, String)]) -> Child {
     let path = directory.join("proxy.toml");
     std::fs::write(&path, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kuik-proxy"));
     command.arg("--config").arg(&path).arg("--exit-with-stdin");
     command
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
