@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use daemon::readiness::Gate;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -28,6 +29,7 @@ pub struct Election {
     name: String,
     identity: String,
     seen: Option<Seen>,
+    gate: Option<Gate>,
 }
 
 /// A holder as we last saw it change.
@@ -54,7 +56,15 @@ impl Election {
             name: name.to_owned(),
             identity: identity.to_owned(),
             seen: None,
+            gate: None,
         }
+    }
+
+    /// Says in `gate` whether the API server lets us take part.
+    #[must_use]
+    pub fn told_to(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// Waits until this program leads.
@@ -120,11 +130,17 @@ impl Election {
     /// Looks once, and takes or renews the lease where that is right. Says whether it is ours now.
     async fn claim(&mut self) -> Result<bool, kube::Error> {
         let claimed = tokio::time::timeout(REQUEST_DEADLINE, self.claim_once()).await;
-        match claimed {
+        let claimed = match claimed {
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => Ok(false),
             Ok(claimed) => claimed,
             Err(_elapsed) => Err(kube::Error::Service("no answer in time".into())),
+        };
+        match (&self.gate, &claimed) {
+            (Some(gate), Ok(_)) => gate.open(),
+            (Some(gate), Err(error)) => gate.close(format!("lease: {}", daemon::runtime::one_line(error))),
+            (None, _) => {}
         }
+        claimed
     }
 
     async fn claim_once(&mut self) -> Result<bool, kube::Error> {

@@ -89,9 +89,9 @@ async fn run(path: PathBuf, pod: String) -> Result<Ended, Failure> {
     let readiness = Readiness::new(&shutdown);
     metrics.start_upkeep(shutdown.tasks(Phase::Flush));
     let listener = TcpListener::bind(config.admin).await.map_err(Failure::failed)?;
-    Admin::new(readiness, metrics).start(listener, shutdown.tasks(Phase::Flush));
+    Admin::new(readiness.clone(), metrics).start(listener, shutdown.tasks(Phase::Flush));
     let client = kube::Client::try_default().await.map_err(Failure::failed)?;
-    controller::start(config, client, &identity(&pod), &shutdown);
+    controller::start(config, client, &identity(&pod), &shutdown, &readiness);
     Ok(shutdown.run(GRACE_DEFAULT).await)
 }
 

@@ -160,3 +160,57 @@ fn known_phase(phase: Option<&str>) -> &'static str {
         .find(|known| Some(*known) == phase)
         .unwrap_or("Synchronizing")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the line of a metric, the names of its labels.
+    fn labels(text: &str, name: &str) -> Option<Vec<String>> {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")))?;
+        let inside = line.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let pairs = inside.map(|(inside, _)| inside.split(',')).into_iter().flatten();
+        Some(
+            pairs
+                .filter_map(|pair| Some(pair.split_once('=')?.0.to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn dashboards_of_v1_find_their_metrics() {
+        let metrics = daemon::telemetry::Metrics::install().unwrap();
+        started();
+        leads(true);
+        state(&State::default());
+        told(
+            &[Notice::normal("Cached", ""), Notice::warning("CacheFailed", "")],
+            "nginx",
+        );
+        removed();
+        let text = metrics.render();
+        // Names and labels of v1's docs/metrics.md; the labels of the build are fewer, as nothing here is made of Go.
+        let v1: [(&str, &[&str]); 9] = [
+            ("build_info", &["version"]),
+            ("up", &[]),
+            ("is_leader", &[]),
+            ("cached_images", &["status", "cached", "expiring"]),
+            ("containers_with_cached_image", &["status", "cached"]),
+            ("repositories", &["status"]),
+            ("image_caching_request", &["successful", "upstream_registry"]),
+            ("image_put_in_cache_total", &[]),
+            ("image_removed_from_cache_total", &[]),
+        ];
+        for (name, expected) in v1 {
+            let found = labels(&text, &format!("kube_image_keeper_controller_{name}"));
+            let found = found.unwrap_or_else(|| panic!("no {name} in {text}"));
+            assert_eq!(found, expected, "{name}");
+        }
+        for told in ["true", "false"] {
+            let line = format!("{CACHING_REQUEST}{{successful=\"{told}\",upstream_registry=\"docker.io\"}} 1");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+}

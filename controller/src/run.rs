@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::readiness::Readiness;
 use daemon::shutdown::{Cause, Phase, Shutdown};
 use daemon::task::TaskSet;
 use daemon::tls::{RELOAD_INTERVAL, TlsFiles};
@@ -29,11 +30,13 @@ const PROXY_COMPONENT: &str = "proxy";
 /// How long the work has to end before the lease is given back.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Starts the controller. It is ready at once, as one that waits to lead is in order.
-pub fn start(config: Config, client: Client, identity: &str, shutdown: &Shutdown) {
+/// Starts the controller. It is ready while the API server lets it take part in the election; one that waits to lead is in
+/// order.
+pub fn start(config: Config, client: Client, identity: &str, shutdown: &Shutdown, readiness: &Readiness) {
     metrics::started();
     let name = config.install.name("controllers");
-    let mut election = Election::new(client.clone(), &config.install.namespace, &name, identity);
+    let election = Election::new(client.clone(), &config.install.namespace, &name, identity);
+    let mut election = election.told_to(readiness.gate("kubernetes"));
     let tasks = shutdown.tasks(Phase::Work);
     let stop = tasks.stop_token();
     let ending = shutdown.clone();
@@ -107,8 +110,14 @@ fn start_identity(config: &Config, client: &Client, tasks: &TaskSet) -> watch::R
         }
         Certificates::Provided(files) => {
             let reading = read_identity(files.clone(), identities_tx);
+            let stop_keeping = stop.clone();
             tasks.spawn_critical("certificates", async move {
                 stop.run_until_cancelled_owned(reading).await;
+            });
+            // Nobody else makes it, and no cache node starts without it.
+            let keeping = Keeper::new(client.clone(), config.install.clone()).run_for_sealing_key();
+            tasks.spawn_critical("sealing-key", async move {
+                stop_keeping.run_until_cancelled_owned(keeping).await;
             });
         }
     }

@@ -75,6 +75,51 @@ fn objects_of_v1_are_understood() {
 }
 
 #[test]
+fn every_field_of_v1_is_kept_and_of_its_type() {
+    // What a schema does not name, the API server drops from objects that v1 wrote.
+    let images = [
+        ("spec/sourceImage", "string"),
+        ("spec/expiresAt", "string"),
+        ("spec/retain", "boolean"),
+        ("status/phase", "string"),
+        ("status/isCached", "boolean"),
+        ("status/usedBy/pods/[]/namespacedName", "string"),
+        ("status/usedBy/count", "integer"),
+        ("status/digest", "string"),
+        ("status/upstreamDigest", "string"),
+        ("status/upToDate", "boolean"),
+        ("status/availableUpstream", "boolean"),
+        ("status/lastSync", "string"),
+        ("status/lastSuccessfulPull", "string"),
+        ("status/lastSeenUpstream", "string"),
+    ];
+    let repositories = [
+        ("spec/name", "string"),
+        ("spec/pullSecretNames/[]", "string"),
+        ("spec/pullSecretsNamespace", "string"),
+        ("spec/updateInterval", "string"),
+        ("spec/updateFilters/[]", "string"),
+        ("status/images", "integer"),
+        ("status/phase", "string"),
+        ("status/lastUpdate", "string"),
+        ("status/conditions/[]/type", "string"),
+    ];
+    for (definition, fields) in definitions(true).iter().zip([&images[..], &repositories[..]]) {
+        let definition = serde_json::to_value(definition).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        for (path, kind) in fields {
+            let found = path.split('/').fold(schema, |schema, part| match part {
+                "[]" => &schema["items"],
+                name => &schema["properties"][name],
+            });
+            assert_eq!(found["type"], *kind, "{path}");
+        }
+        let required = |of: &str| schema["properties"][of]["required"].as_array().map_or(0, Vec::len);
+        assert_eq!((required("spec"), required("status")), (1, 0), "as in v1");
+    }
+}
+
+#[test]
 fn an_image_that_nobody_uses_any_more_loses_its_list_of_pods() {
     let unused = serde_json::to_value(UsedBy::default()).unwrap();
     assert_eq!(unused, serde_json::json!({"pods": [], "count": 0, "workloads": []}));

@@ -103,6 +103,20 @@ impl Keeper {
         }
     }
 
+    /// Keeps the key that seals credentials alone, for ever, where others make the certificates.
+    pub async fn run_for_sealing_key(self) {
+        loop {
+            let wait = match self.write_sealing_key().await {
+                Ok(_) => PASS_INTERVAL,
+                Err(error) => {
+                    warn(&error);
+                    RETRY_INTERVAL
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// Brings everything in order once. What fails for one part, such as its namespace not being there yet, holds up no
     /// other part.
     ///

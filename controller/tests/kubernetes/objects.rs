@@ -93,6 +93,23 @@ async fn certificates_are_there_before_anyone_can_wait_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cache_nodes_have_their_sealing_key_where_others_make_the_certificates() {
+    let settings =
+        "[certificates]\nmode = \"provided\"\ntls = { ca = \"/no/ca\", cert = \"/no/cert\", key = \"/no/key\" }";
+    let Some(mut story) = Story::begin_with("provided", settings).await else {
+        return;
+    };
+    story.start("one");
+    let read = async |name: &str| story.inside::<Secret>().get_opt(name).await.unwrap();
+    let key = story.until("f-kek", async || read("f-kek").await).await;
+    assert!(key.data.unwrap().contains_key("active"));
+    for name in ["f-ca", "f-registry-tls", "f-webhook-tls"] {
+        assert!(read(name).await.is_none(), "{name} is for others to make");
+    }
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pods_image_is_kept_shown_and_told_to_the_tier() {
     let Some(mut story) = Story::begin("images").await else {
         return;

@@ -2,6 +2,7 @@
 
 use crate::support::Story;
 use controller::lease::Election;
+use daemon::shutdown::Shutdown;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
@@ -195,7 +196,7 @@ async fn another_leads_as_soon_as_the_leader_stops() {
     story
         .until("the first leads", async || (holder().await? == "first").then_some(()))
         .await;
-    let mut second = Election::new(story.client.clone(), &story.namespace, "f-controllers", "second");
+    let mut second = Election::new(story.controllers.clone(), &story.namespace, "f-controllers", "second");
     let waits = tokio::time::timeout(std::time::Duration::from_secs(3), second.win()).await;
     assert!(waits.is_err(), "while the first lives nobody else leads");
     first.begin(daemon::shutdown::Cause::Requested("it stops"));
@@ -211,6 +212,34 @@ async fn another_leads_as_soon_as_the_leader_stops() {
     story.end().await;
 }
 
+// Defect 17 of v1: its health endpoints said 200 whatever happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_is_ready_only_while_the_api_server_lets_it_work() {
+    let Some(mut story) = Story::begin("ready").await else {
+        return;
+    };
+    let nobody = story.nobody().await;
+    let without_rights = story.start_as(nobody, "nobody", &Shutdown::new());
+    assert!(!without_rights.is_ready(), "nothing is known yet");
+    story
+        .until("it says why it is not ready", async || {
+            let reasons = without_rights.unready_reasons();
+            (reasons.len() == 1 && reasons[0].contains("forbidden")).then_some(())
+        })
+        .await;
+    let (leads, waits) = (Shutdown::new(), Shutdown::new());
+    let leads = story.start_as(story.controllers.clone(), "leads", &leads);
+    let waits = story.start_as(story.controllers.clone(), "waits", &waits);
+    story
+        .until(
+            "those with rights are ready, also the one that waits to lead",
+            async || (leads.is_ready() && waits.is_ready()).then_some(()),
+        )
+        .await;
+    assert!(!without_rights.is_ready());
+    story.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_claim_at_once_one_leads() {
     let Some(story) = Story::begin("claims").await else {
@@ -218,7 +247,7 @@ async fn of_many_that_claim_at_once_one_leads() {
     };
     let names = ["a", "b", "c", "d", "e", "f"];
     let claims = names.map(|name| {
-        let mut election = Election::new(story.client.clone(), &story.namespace, "f-controllers", name);
+        let mut election = Election::new(story.controllers.clone(), &story.namespace, "f-controllers", name);
         async move {
             tokio::time::timeout(std::time::Duration::from_secs(6), election.win())
                 .await
@@ -256,7 +285,7 @@ async fn cleanup_leaves_nothing_that_needs_the_install() {
         .await;
     shutdown.begin(daemon::shutdown::Cause::Requested("the deployment is deleted"));
     shutdown.run(std::time::Duration::from_secs(5)).await;
-    let leftovers = controller::clean_up(&story.client, story.config()).await.unwrap();
+    let leftovers = controller::clean_up(&story.controllers, story.config()).await.unwrap();
     assert_eq!(leftovers.restored, [format!("{}/waits", story.namespace)].into());
     assert_eq!(leftovers.running, [format!("{}/runs", story.namespace)].into());
     assert_eq!(leftovers.undone, Vec::<String>::new());

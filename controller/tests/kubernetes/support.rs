@@ -1,12 +1,14 @@
 //! What the tests against a real API server stand on.
 
 mod api_server;
+mod rights;
 mod tier;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use controller::{Config, crd};
+use daemon::readiness::Readiness;
 use daemon::shutdown::{Cause, Shutdown};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -23,8 +25,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A cluster for one story: an API server without nodes, a fake cache node, and the controller where it is started.
 pub(crate) struct Story {
-    _turn: MutexGuard<'static, Option<api_server::ApiServer>>,
+    turn: MutexGuard<'static, Option<api_server::ApiServer>>,
+    /// Whoever may do everything.
     pub(crate) client: Client,
+    /// The controllers, with the rights of the chart.
+    pub(crate) controllers: Client,
     pub(crate) tier: FakeTier,
     pub(crate) namespace: String,
     config: Config,
@@ -34,18 +39,24 @@ pub(crate) struct Story {
 impl Story {
     /// Begins a story in namespaces of its own. Nothing where there is no API server.
     pub(crate) async fn begin(name: &str) -> Option<Self> {
+        Self::begin_with(name, "").await
+    }
+
+    /// The same, with more settings of the controller.
+    pub(crate) async fn begin_with(name: &str, settings: &str) -> Option<Self> {
         let (turn, client) = api_server::turn().await?;
         let (tier, address) = FakeTier::start().await;
         let namespace = format!("kuik-{name}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!(
             "namespace = \"{namespace}\"\nfullname = \"f\"\nproxy_namespace = \"{namespace}-proxy\"\n\
-             nodes = [ {{ ordinal = 0, grpc = \"http://{address}\" }} ]\n"
+             nodes = [ {{ ordinal = 0, grpc = \"http://{address}\" }} ]\n{settings}\n"
         );
         std::fs::write(file.path(), text).unwrap();
         let config = Config::load(file.path()).unwrap();
-        let story = Self {
-            _turn: turn,
+        let mut story = Self {
+            turn,
+            controllers: client.clone(),
             client,
             tier,
             namespace,
@@ -70,6 +81,7 @@ impl Story {
                     .map(drop)
             })
             .await;
+        story.controllers = story.restricted().await;
         Some(story)
     }
 
@@ -95,8 +107,7 @@ impl Story {
     /// Starts a controller, as which it takes part in the election.
     pub(crate) fn start(&mut self, identity: &str) -> Shutdown {
         let shutdown = Shutdown::new();
-        controller::start(self.config.clone(), self.client.clone(), identity, &shutdown);
-        self.running.push(shutdown.clone());
+        self.start_as(self.controllers.clone(), identity, &shutdown);
         shutdown
     }
 
@@ -107,6 +118,20 @@ impl Story {
             shutdown.run(Duration::from_secs(5)).await;
         }
         self.start("the next");
+    }
+
+    /// Starts one that speaks to the API server as `client`.
+    pub(crate) fn start_as(&mut self, client: Client, identity: &str, shutdown: &Shutdown) -> Readiness {
+        let readiness = Readiness::new(shutdown);
+        controller::start(self.config.clone(), client, identity, shutdown, &readiness);
+        self.running.push(shutdown.clone());
+        readiness
+    }
+
+    /// A client that may do nothing.
+    pub(crate) async fn nobody(&self) -> Client {
+        let server = self.turn.as_ref().expect("it runs");
+        server.client_of("nobody").await
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -101,6 +101,15 @@ impl ApiServer {
     }
 
     async fn client(&self) -> Client {
+        self.connect(None).await
+    }
+
+    /// A client that the server takes for someone else.
+    pub(super) async fn client_of(&self, user: &str) -> Client {
+        self.connect(Some(user)).await
+    }
+
+    async fn connect(&self, user: Option<&str>) -> Client {
         let kubeconfig = format!(
             "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: c}}}}], \
              clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{}', certificate-authority: '{}'}}}}], \
@@ -113,7 +122,14 @@ impl ApiServer {
             let config = Kubeconfig::from_yaml(&kubeconfig).unwrap();
             // The certificate is there only once the server has started.
             let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-            if let Some(client) = config.ok().and_then(|config| Client::try_from(config).ok()) {
+            let config = config.ok().map(|mut config| {
+                let user = user.map(|user| user.try_into().expect("a name"));
+                config
+                    .headers
+                    .extend(user.map(|user| (http::HeaderName::from_static("impersonate-user"), user)));
+                config
+            });
+            if let Some(client) = config.and_then(|config| Client::try_from(config).ok()) {
                 let ready = http::Request::get("/readyz").body(Vec::new()).unwrap();
                 if client.request_text(ready).await.is_ok() {
                     return client;
