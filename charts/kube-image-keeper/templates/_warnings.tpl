@@ -84,6 +84,9 @@ registry.livenessProbe.httpGet: the handler is the chart's; only timing is taken
 {{- if not .Values.rbac.pullSecrets }}
 - rbac.pullSecrets: private images are not cached
 {{- end -}}
+{{- if .Values.webhook.hostNetwork }}
+- webhook.hostNetwork: namespace {{ .Release.Namespace }} cannot be restricted by Pod Security, and the webhook takes ports 9443 and 8080 of its nodes
+{{- end -}}
 {{- if not (include "kuik.proxyIsApart" .) }}
 - proxy.namespaceOverride: the proxies need the host's network, so namespace {{ .Release.Namespace }} cannot be restricted by Pod Security
 {{- end -}}

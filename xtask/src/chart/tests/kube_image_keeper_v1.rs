@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::helm::{Chart, installed};
+use super::helm::{Chart, installed, scenarios};
 use super::{Objects, chart};
 use crate::chart::{read, readme};
+use crate::metadata::workspace_root;
 
 fn v1() -> Option<Chart> {
     Some(chart()?.release("kube-image-keeper").file("ci/kuik-v1-values.yaml"))
@@ -139,6 +140,39 @@ fn probes_keep_their_timing_and_lose_their_handler() {
     );
 }
 
+// Defect 23 of v1: secrets were drawn at random at each rendering, so that a GitOps tool never came to rest.
+#[test]
+fn what_is_rendered_twice_is_the_same() {
+    let Some(chart) = chart() else { return };
+    for file in scenarios() {
+        let chart = chart.clone().file(&file.display().to_string());
+        let [one, other] = [chart.text().unwrap(), chart.text().unwrap()];
+        assert!(one == other, "{}", file.display());
+        assert_eq!(
+            chart.render().of("Secret").count(),
+            0,
+            "{}: they are made in the cluster",
+            file.display()
+        );
+    }
+}
+
+// Defects 7 and 22 of v1: a job stopped the registry for its garbage collection, or collected under its feet.
+#[test]
+fn nothing_stops_the_cache_or_shares_its_volume() {
+    let Some(chart) = v1() else { return };
+    let objects = chart
+        .set("registry.persistence.enabled=true")
+        .set("registry.persistence.accessModes=ReadWriteMany")
+        .set("registry.replicas=3")
+        .render();
+    for kind in ["CronJob", "Job", "PersistentVolumeClaim"] {
+        assert_eq!(objects.of(kind).count(), 0, "{kind}");
+    }
+    let set = objects.get("StatefulSet", "kube-image-keeper-registry");
+    assert!(set["spec"]["volumeClaimTemplates"].is_array(), "a volume for each");
+}
+
 #[test]
 fn every_value_without_effect_is_named_after_the_install() {
     let (Some(chart), Some(_)) = (v1(), installed("KUIK_HELM4")) else {
@@ -168,4 +202,22 @@ fn every_value_without_effect_is_named_after_the_install() {
     }
     let quiet = self::chart().unwrap().notes().unwrap();
     assert!(!quiet.contains("not used"), "{quiet}");
+}
+
+#[test]
+fn every_defect_of_v1_names_a_test_that_exists() {
+    let page = workspace_root().join("docs/operations/coming-from-v1.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit_once('`'));
+    let mut defects = Vec::new();
+    for (row, test) in rows {
+        defects.push(row.split('|').nth(1).unwrap().trim().parse::<u32>().unwrap());
+        let (file, name) = test.split_once("::").unwrap();
+        let source =
+            std::fs::read_to_string(workspace_root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(source.contains(&format!("fn {name}()")), "{test}");
+    }
+    assert_eq!(defects, (1..=26).collect::<Vec<_>>());
 }

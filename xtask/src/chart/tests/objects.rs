@@ -280,6 +280,7 @@ fn notes_name_what_is_unsafe() {
         ("registry.replicas=4", "registry.replicas"),
         ("registry.persistence.enabled=false", "emptyDirs"),
         ("rbac.pullSecrets=false", "rbac.pullSecrets"),
+        ("webhook.hostNetwork=true", "webhook.hostNetwork"),
         ("registry.pdb.minAvailable=3", "registry.pdb.minAvailable"),
         (
             &format!("proxy.namespaceOverride={NAMESPACE}"),

@@ -86,3 +86,17 @@ fn pods_opt_out_by_label_and_users_add_expressions() {
     let own = json!({ "key": "team", "operator": "NotIn", "values": ["games"] });
     assert_eq!(with_own["objectSelector"]["matchExpressions"], json!([opt_out, own]));
 }
+
+// With the ports of a node taken by one pod, a third pod may find no node, and the upgrade would wait for it for ever.
+#[test]
+fn on_the_hosts_network_one_goes_before_the_next_comes() {
+    let Some(chart) = chart() else { return };
+    let strategy = |chart: Chart| {
+        let objects = chart.render();
+        objects.get("Deployment", "kuik-kube-image-keeper-webhook")["spec"]["strategy"].clone()
+    };
+    let rolling = |surge: u32, away: u32| json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": away } });
+    assert_eq!(strategy(chart.clone()), rolling(1, 0));
+    let on_host = chart.set("webhook.hostNetwork=true");
+    assert_eq!(strategy(on_host), rolling(0, 1));
+}
