@@ -1,6 +1,6 @@
 //! A state store in memory that, on a crash, falls back to its last snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -132,8 +132,17 @@ impl StateStore for MemoryStore {
         self.disk().snapshot.clone()
     }
 
-    fn receive(&self, manifest: Manifest) -> io::Result<SnapshotWriter> {
-        SnapshotWriter::to_memory(manifest)
+    fn kept(&self, _manifest: &Manifest) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn receive(&self, manifest: Manifest, kept: BTreeSet<String>) -> io::Result<SnapshotWriter> {
+        match kept.first() {
+            Some(name) => Err(io::Error::other(format!(
+                "{name} was left out, but nothing is kept in memory"
+            ))),
+            None => SnapshotWriter::to_memory(manifest),
+        }
     }
 
     fn install(&self, snapshot: &Snapshot) -> io::Result<()> {

@@ -4,6 +4,7 @@
 mod generation;
 mod reader;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -106,8 +107,12 @@ impl StateStore for RocksState {
         self.snapshots.current()
     }
 
-    fn receive(&self, manifest: Manifest) -> io::Result<SnapshotWriter> {
-        self.snapshots.receive(manifest)
+    fn kept(&self, manifest: &Manifest) -> io::Result<Vec<String>> {
+        self.snapshots.kept(manifest)
+    }
+
+    fn receive(&self, manifest: Manifest, kept: BTreeSet<String>) -> io::Result<SnapshotWriter> {
+        self.snapshots.receive(manifest, kept)
     }
 
     fn install(&self, snapshot: &Snapshot) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The gRPC service of a node: what its peers, and nodes that want to join, ask of it.
 
 mod protocol;
+mod take_in;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,6 +18,8 @@ use crate::identity::Member;
 use crate::node::{NotDone, Replica};
 use crate::types::NodeInfo;
 pub(crate) use protocol::Protocol;
+#[cfg(all(test, feature = "rocksdb"))]
+pub(crate) use take_in::{kept, receive};
 
 /// The consensus service, to be served from the moment it exists. Clones share it.
 ///
@@ -152,6 +155,18 @@ impl Raft for RaftService {
         let request = request.into_inner();
         self.replica(request.route.as_ref())?
             .transfer_leader(request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn snapshot_kept(
+        &self,
+        request: Request<pb::SnapshotKeptRequest>,
+    ) -> Result<Response<pb::SnapshotKeptResponse>, Status> {
+        let request = request.into_inner();
+        let replica = self.replica(request.route.as_ref())?;
+        replica
+            .snapshot_kept(request.manifest.unwrap_or_default())
             .await
             .map(Response::new)
     }

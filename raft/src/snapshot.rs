@@ -1,6 +1,7 @@
 //! Snapshots: a set of files with a manifest, in a directory or in memory, and how one is taken in from the wire.
 
 mod directory;
+mod partial;
 mod writer;
 
 use std::collections::BTreeMap;

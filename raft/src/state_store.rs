@@ -1,5 +1,6 @@
 //! Port [`StateStore`]: where the replicated state of one node lives.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
@@ -44,8 +45,12 @@ pub trait StateStore: Send + Sync + 'static {
     /// The newest snapshot, if any.
     fn current_snapshot(&self) -> Option<Snapshot>;
 
-    /// Starts to take in a snapshot of another node.
-    fn receive(&self, manifest: Manifest) -> io::Result<SnapshotWriter>;
+    /// Names of the files of another node's snapshot that are here, whole, since an earlier transfer of it broke off.
+    fn kept(&self, manifest: &Manifest) -> io::Result<Vec<String>>;
+
+    /// Starts to take in a snapshot of another node. The files `kept` will not come: the last answer of
+    /// [`kept`](StateStore::kept) for this snapshot must have named them.
+    fn receive(&self, manifest: Manifest, kept: BTreeSet<String>) -> io::Result<SnapshotWriter>;
 
     /// Replaces the state by that of `snapshot`, in one step, and makes it the current snapshot.
     fn install(&self, snapshot: &Snapshot) -> io::Result<()>;

@@ -1,5 +1,10 @@
 //! Sends a snapshot file by file, in parts, no faster than heartbeats can bear.
 
+#[cfg(test)]
+#[cfg(feature = "rocksdb")]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +28,11 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Bytes per second: a tenth of a fast link, so that the followers' heartbeats are not starved.
 const BYTES_PER_SECOND_MAX: u64 = 100 << 20;
 
-/// Sends `snapshot`, and waits until it is installed.
+/// How long a receiver may hash what it has kept: all of the largest planned state, on a slow disk. After it, everything is
+/// sent.
+const KEPT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Sends of `snapshot` what the receiver has not kept, and waits until it is installed.
 pub(super) async fn send(
     mut client: RaftClient<Channel>,
     route: pb::Route,
@@ -32,10 +41,12 @@ pub(super) async fn send(
     deadline: Duration,
 ) -> Result<pb::SnapshotResponse, Status> {
     let progress = Arc::new(Progress::default());
+    let kept = ask_kept(&mut client, route.clone(), &snapshot).await;
     let header = pb::SnapshotHeader {
         route: Some(route),
         vote: Some(vote_to_wire(&vote)),
         manifest: Some(snapshot.manifest.0.clone()),
+        kept,
     };
     let call = client.snapshot(parts(header, snapshot, Arc::clone(&progress)));
     tokio::select! {
@@ -46,6 +57,22 @@ pub(super) async fn send(
             Err(_) => Err(Failure::TimedOut.status("snapshot was not installed in time")),
         },
         () = progress.stalled() => Err(Failure::TimedOut.status("snapshot transfer stalled")),
+    }
+}
+
+/// What the receiver has of the snapshot. Nothing, if it cannot say: it may be older than the question.
+async fn ask_kept(client: &mut RaftClient<Channel>, route: pb::Route, snapshot: &Snapshot) -> Vec<String> {
+    let request = pb::SnapshotKeptRequest {
+        route: Some(route),
+        manifest: Some(snapshot.manifest.0.clone()),
+    };
+    match tokio::time::timeout(KEPT_DEADLINE, client.snapshot_kept(request)).await {
+        Ok(Ok(response)) => response.into_inner().kept,
+        Ok(Err(status)) => {
+            tracing::debug!(%status, "a receiver does not say what it has of a snapshot, it is sent whole");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 
@@ -79,22 +106,25 @@ impl Progress {
 struct Cursor {
     snapshot: Snapshot,
     progress: Arc<Progress>,
+    kept: BTreeSet<String>,
     file: usize,
     offset: u64,
 }
 
-/// The header, then all bytes. Ends early if the snapshot cannot be read; the receiver then misses the rest.
+/// The header, then all bytes of the files that it does not say are kept. Ends early if the snapshot cannot be read; the receiver then misses the rest.
 fn parts(
     header: pb::SnapshotHeader,
     snapshot: Snapshot,
     progress: Arc<Progress>,
 ) -> impl Stream<Item = pb::SnapshotPart> + Send + 'static {
+    let kept = header.kept.iter().cloned().collect();
     let header = pb::SnapshotPart {
         part: Some(pb::snapshot_part::Part::Header(header)),
     };
     let cursor = Cursor {
         snapshot,
         progress,
+        kept,
         file: 0,
         offset: 0,
     };
@@ -118,7 +148,7 @@ impl Cursor {
                 self.progress.all_sent.store(true, Ordering::Relaxed);
                 return None;
             };
-            if self.offset < file.size_bytes {
+            if self.offset < file.size_bytes && !self.kept.contains(&file.name) {
                 break file;
             }
             self.file += 1;

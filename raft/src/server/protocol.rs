@@ -1,8 +1,5 @@
 //! What members ask of each other, answered by openraft.
 
-use std::io;
-use std::time::Duration;
-
 use openraft::errors::RaftError;
 use proto::status::Failure;
 use proto::v1 as pb;
@@ -13,12 +10,10 @@ use crate::log_disk::LogRoom;
 use crate::network;
 use crate::node::Node;
 use crate::runtime::Runtime;
-use crate::snapshot::{Manifest, Snapshot, SnapshotWriter};
+use crate::server::take_in;
+use crate::snapshot::Manifest;
 use crate::state_machine;
 use crate::state_store::StateStore;
-
-/// A sender that says nothing for this long is gone; it begins again.
-const SNAPSHOT_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The consensus protocol, in messages.
 #[tonic::async_trait]
@@ -27,6 +22,7 @@ pub(crate) trait Protocol {
     async fn pre_vote(&self, request: pb::VoteRequest) -> Result<pb::VoteResponse, Status>;
     async fn append(&self, request: pb::AppendRequest) -> Result<pb::AppendResponse, Status>;
     async fn transfer_leader(&self, request: pb::TransferLeaderRequest) -> Result<pb::TransferLeaderResponse, Status>;
+    async fn snapshot_kept(&self, manifest: pb::SnapshotManifest) -> Result<pb::SnapshotKeptResponse, Status>;
     async fn snapshot(
         &self,
         header: pb::SnapshotHeader,
@@ -80,6 +76,11 @@ impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
         Ok(network::transfer_response_to_wire(&response))
     }
 
+    async fn snapshot_kept(&self, manifest: pb::SnapshotManifest) -> Result<pb::SnapshotKeptResponse, Status> {
+        let kept = take_in::kept(self.state.clone(), Manifest(manifest)).await?;
+        Ok(pb::SnapshotKeptResponse { kept })
+    }
+
     async fn snapshot(
         &self,
         header: pb::SnapshotHeader,
@@ -87,56 +88,13 @@ impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
     ) -> Result<pb::SnapshotResponse, Status> {
         let vote = vote_from_wire(required(header.vote, "vote of a snapshot").map_err(malformed)?);
         let manifest = Manifest(required(header.manifest, "manifest of a snapshot").map_err(malformed)?);
-        let writer = self.state.store().receive(manifest).map_err(not_stored)?;
-        let snapshot = receive(writer, parts).await?;
-        let snapshot = state_machine::to_raft(snapshot).map_err(not_stored)?;
+        let kept = header.kept.into_iter().collect();
+        let snapshot = take_in::receive(self.state.clone(), manifest, kept, parts).await?;
+        let snapshot = state_machine::to_raft(snapshot).map_err(take_in::not_stored)?;
         let response = self.raft.install_full_snapshot(vote, snapshot).await;
         let response = response.map_err(|error| Failure::Unavailable.status(error.to_string()))?;
         Ok(pb::SnapshotResponse {
             vote: Some(vote_to_wire(&response.vote)),
         })
     }
-}
-
-fn not_stored(error: io::Error) -> Status {
-    let failure = match error.kind() {
-        io::ErrorKind::InvalidData => Failure::Corrupt,
-        _ => Failure::Internal,
-    };
-    failure.status(format!("take in a snapshot: {error}"))
-}
-
-async fn receive(mut writer: SnapshotWriter, mut parts: Streaming<pb::SnapshotPart>) -> Result<Snapshot, Status> {
-    loop {
-        let part = tokio::time::timeout(SNAPSHOT_IDLE_MAX, parts.message()).await;
-        let part = part.map_err(|_| Failure::TimedOut.status("the sender of a snapshot fell silent"))??;
-        let data = match part.map(|part| part.part) {
-            Some(Some(pb::snapshot_part::Part::Data(data))) => data,
-            Some(_) => return Err(Failure::Malformed.status("only bytes may follow a snapshot's header")),
-            None => return finish(writer).await,
-        };
-        writer = write(writer, data).await.map_err(not_stored)?;
-    }
-}
-
-async fn write(mut writer: SnapshotWriter, data: bytes::Bytes) -> io::Result<SnapshotWriter> {
-    let is_on_disk = writer.is_on_disk();
-    offload(is_on_disk, move || writer.write(&data).map(|()| writer)).await
-}
-
-async fn finish(writer: SnapshotWriter) -> Result<Snapshot, Status> {
-    offload(writer.is_on_disk(), move || writer.finish())
-        .await
-        .map_err(not_stored)
-}
-
-/// Runs `work` where it may block, if it does.
-async fn offload<T: Send + 'static>(
-    blocks: bool,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    if !blocks {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

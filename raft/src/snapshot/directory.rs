@@ -1,5 +1,7 @@
-//! Snapshots as directories: `<root>/<index>-<n>/` with the files and `manifest`; unfinished ones end in `.tmp`.
+//! Snapshots as directories: `<root>/<index>-<n>/` with the files and `manifest`; unfinished ones end in `.tmp`, or in
+//! `.part` if they come from another node.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -12,6 +14,8 @@ use prost::Message;
 use proto::v1 as pb;
 use sha2::{Digest, Sha256};
 
+use super::partial::Partials;
+use super::writer::Unfinished;
 use super::{Files, Manifest, Snapshot, SnapshotWriter};
 use crate::codec;
 
@@ -60,17 +64,21 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct SnapshotRoot {
     path: PathBuf,
+    partials: Arc<Partials>,
     current: Mutex<Option<Snapshot>>,
 }
 
 #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "used by the store on disk"))]
 impl SnapshotRoot {
-    /// Opens the directory, keeps the newest whole snapshot and removes everything else.
+    /// Opens the directory, keeps the newest whole snapshot and one that was on its way in, and removes everything else.
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
         let mut newest: Option<Snapshot> = None;
         for entry in fs::read_dir(&path)? {
             let found = entry?.path();
+            if Partials::is_partial(&found) {
+                continue;
+            }
             let snapshot = match found.extension() {
                 Some(extension) if extension == UNFINISHED => None,
                 _ => load(&found)?,
@@ -87,8 +95,11 @@ impl SnapshotRoot {
             }
         }
         newest.iter().for_each(|newest| mark(newest, true));
+        let partials = Partials::new(path.clone());
+        partials.trim(newest.as_ref().map_or(0, |newest| newest.manifest.index()))?;
         Ok(SnapshotRoot {
             path,
+            partials: Arc::new(partials),
             current: Mutex::new(newest),
         })
     }
@@ -97,23 +108,23 @@ impl SnapshotRoot {
         self.slot().clone()
     }
 
-    /// A new empty directory for a snapshot that ends at `index`.
-    pub(crate) fn unfinished(&self, index: u64) -> io::Result<PathBuf> {
-        let path = self.free_path(index)?.with_extension(UNFINISHED);
+    /// A new empty directory for a snapshot of another node.
+    fn unfinished(&self, manifest: &Manifest) -> io::Result<PathBuf> {
+        let path = self.free_path(&received(manifest))?.with_extension(UNFINISHED);
         fs::create_dir(&path)?;
         Ok(path)
     }
 
-    /// A path for one that its maker will create.
+    /// A path for one that ends at `index` and that its maker will create.
     pub(crate) fn unfinished_path(&self, index: u64) -> io::Result<PathBuf> {
-        Ok(self.free_path(index)?.with_extension(UNFINISHED))
+        Ok(self.free_path(&index.to_string())?.with_extension(UNFINISHED))
     }
 
-    fn free_path(&self, index: u64) -> io::Result<PathBuf> {
+    fn free_path(&self, stem: &str) -> io::Result<PathBuf> {
         // More than a handful at one index means something keeps failing.
         const TRIES: u32 = 1000;
         (0..TRIES)
-            .map(|n| self.path.join(format!("{index}-{n}")))
+            .map(|n| self.path.join(format!("{stem}-{n}")))
             .find(|path| !path.exists() && !path.with_extension(UNFINISHED).exists())
             .ok_or_else(|| io::Error::other("too many snapshots at one index"))
     }
@@ -122,11 +133,10 @@ impl SnapshotRoot {
     pub(crate) fn finish(&self, unfinished: &Path, mut manifest: Manifest) -> io::Result<Snapshot> {
         manifest.0.files = hash_files(unfinished)?;
         write_manifest(unfinished, &manifest)?;
-        self.publish(unfinished, manifest)
+        self.publish(unfinished, unfinished.with_extension(""), manifest)
     }
 
-    fn publish(&self, unfinished: &Path, manifest: Manifest) -> io::Result<Snapshot> {
-        let path = unfinished.with_extension("");
+    fn publish(&self, unfinished: &Path, path: PathBuf, manifest: Manifest) -> io::Result<Snapshot> {
         fs::rename(unfinished, &path)?;
         sync_dir(&self.path)?;
         Ok(from_dir(path, manifest))
@@ -137,21 +147,39 @@ impl SnapshotRoot {
         let old = self.slot().replace(snapshot.clone());
         old.iter().for_each(|old| mark(old, false));
         mark(snapshot, true);
+        if let Err(error) = self.partials.trim(snapshot.manifest.index()) {
+            tracing::warn!(%error, "a part of an obsolete snapshot stays on disk until the next one");
+        }
     }
 
-    pub(crate) fn receive(self: &Arc<Self>, manifest: Manifest) -> io::Result<SnapshotWriter> {
-        let path = self.unfinished(manifest.index())?;
-        SnapshotWriter::to_directory(path, Arc::clone(self), manifest)
+    /// Names of the files of a snapshot that are here already. Hashes them.
+    pub(crate) fn kept(&self, manifest: &Manifest) -> io::Result<Vec<String>> {
+        self.partials.check(manifest)
+    }
+
+    /// Starts to take in a snapshot of which the files `kept` will not come.
+    pub(crate) fn receive(self: &Arc<Self>, manifest: Manifest, kept: BTreeSet<String>) -> io::Result<SnapshotWriter> {
+        let unfinished = match self.partials.begin(&manifest, &kept)? {
+            Some(lease) => Unfinished::Kept(lease),
+            None => Unfinished::removed(self.unfinished(&manifest)?),
+        };
+        SnapshotWriter::to_directory(unfinished, Arc::clone(self), manifest, kept)
     }
 
     pub(super) fn finish_received(&self, unfinished: &Path, manifest: Manifest) -> io::Result<Snapshot> {
         write_manifest(unfinished, &manifest)?;
-        self.publish(unfinished, manifest)
+        let path = self.free_path(&received(&manifest))?;
+        self.publish(unfinished, path, manifest)
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Snapshot>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How directories of snapshots from other nodes begin: their names are never taken from a checkpoint on its way.
+fn received(manifest: &Manifest) -> String {
+    format!("{}-received", manifest.index())
 }
 
 fn from_dir(path: PathBuf, manifest: Manifest) -> Snapshot {
@@ -218,7 +246,8 @@ fn hash_files(directory: &Path) -> io::Result<Vec<pb::SnapshotFile>> {
     Ok(files)
 }
 
-fn hash(mut file: &File) -> io::Result<(u64, Bytes)> {
+/// Size and sha256 of a file.
+pub(super) fn hash(mut file: &File) -> io::Result<(u64, Bytes)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut size = 0;
