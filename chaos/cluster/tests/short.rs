@@ -195,10 +195,9 @@ fn a_pod_of(cluster: &Cluster, component: &str) -> Result<String> {
 
 #[test]
 fn a_pod_on_a_node_without_a_proxy_gets_its_image_back_and_runs() {
-    let Some(mut stage) = Stage::enter_own() else { return };
+    let Some(stage) = Stage::enter_own() else { return };
     let image = stage.must(stage.machine().publish(Source::Public, "no-proxy:1"));
     let node = stage.must(stage.cluster().nodes()).pop().unwrap();
-    stage.forget_kuik();
     stage.must(banish_proxy(stage.cluster(), &node));
     let pod = Pod::new("no-proxy", &image).on(&node);
     let took = stage.must(stage.cluster().start(&pod, RUNNING));
@@ -209,6 +208,8 @@ fn a_pod_on_a_node_without_a_proxy_gets_its_image_back_and_runs() {
     let events = stage.must(stage.cluster().list(&["events", "--field-selector", about]));
     assert_eq!(events.len(), 1, "an event says so");
     stage.must(stage.cluster().delete(&pod));
+    stage.must(set_proxy_affinity(stage.cluster(), &Value::Null));
+    stage.must(cluster::wait_ready(stage.cluster(), RUNNING));
 }
 
 /// Keeps the proxy off one node, and waits until it is gone from there.
@@ -217,10 +218,20 @@ fn banish_proxy(cluster: &Cluster, node: &str) -> Result<()> {
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchExpressions": elsewhere}],
     }}});
+    set_proxy_affinity(cluster, &affinity)?;
+    wait::until(RUNNING, "the proxy to leave its node", || {
+        let on_node = format!("spec.nodeName={node}");
+        let pods = cluster.list(&["pods", "--namespace", PROXY_NAMESPACE, "--field-selector", &on_node])?;
+        Ok(pods.is_empty().then_some(()))
+    })?;
+    cluster::wait_ready(cluster, RUNNING)
+}
+
+fn set_proxy_affinity(cluster: &Cluster, affinity: &Value) -> Result<()> {
     let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}}}).to_string();
     let names = cluster.list(&["daemonsets", "--namespace", PROXY_NAMESPACE])?;
     let name = name_of(names.first().context("a DaemonSet")?)?;
-    cluster.kubectl(&[
+    let patching = [
         "patch",
         "daemonset",
         name,
@@ -228,13 +239,9 @@ fn banish_proxy(cluster: &Cluster, node: &str) -> Result<()> {
         PROXY_NAMESPACE,
         "--patch",
         &patch,
-    ])?;
-    wait::until(RUNNING, "the proxy to leave its node", || {
-        let on_node = format!("spec.nodeName={node}");
-        let pods = cluster.list(&["pods", "--namespace", PROXY_NAMESPACE, "--field-selector", &on_node])?;
-        Ok(pods.is_empty().then_some(()))
-    })?;
-    cluster::wait_ready(cluster, RUNNING)
+    ];
+    cluster.kubectl(&patching)?;
+    Ok(())
 }
 
 #[test]

@@ -10,6 +10,9 @@ use std::time::Duration;
 use controller::{Config, crd};
 use daemon::readiness::Readiness;
 use daemon::shutdown::{Cause, Shutdown};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -89,8 +92,13 @@ impl Story {
     async fn empty(&self) {
         let (now, all) = (DeleteParams::default().grace_period(0), Default::default());
         for namespace in Api::<Namespace>::all(self.client.clone()).list(&all).await.unwrap() {
-            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace.name_any());
-            pods.delete_collection(&now, &all).await.unwrap();
+            let namespace = namespace.name_any();
+            self.empty_of::<Deployment>(&namespace).await;
+            self.empty_of::<StatefulSet>(&namespace).await;
+            self.empty_of::<DaemonSet>(&namespace).await;
+            self.empty_of::<CronJob>(&namespace).await;
+            self.empty_of::<Job>(&namespace).await;
+            self.empty_of::<Pod>(&namespace).await;
         }
         Api::<Node>::all(self.client.clone())
             .delete_collection(&now, &all)
@@ -102,6 +110,15 @@ impl Story {
         let _no_definitions_yet = Api::<crd::Repository>::all(self.client.clone())
             .delete_collection(&now, &all)
             .await;
+    }
+
+    async fn empty_of<K>(&self, namespace: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let objects: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let now = DeleteParams::background().grace_period(0);
+        objects.delete_collection(&now, &Default::default()).await.unwrap();
     }
 
     /// Starts a controller, as which it takes part in the election.
