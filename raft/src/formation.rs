@@ -33,6 +33,8 @@ use start::Started;
 
 /// Between two looks at the peers, and between two attempts to be let in.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// How often it is tried to record something while the leader has no room for it.
+const ROOM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes an opened node a member.
 pub struct Formation {
@@ -277,13 +279,20 @@ async fn found(started: &Started, joiner: &Joiner) -> Result<(), FormationError>
     }
 }
 
-/// Writes, however long it takes to find a leader.
+/// Writes, however long it takes to find a leader that has room.
 async fn write(handle: &MetaHandle, command: Command) -> Result<Outcome, FormationError> {
     use crate::error::WriteError;
+    let mut is_said = false;
     loop {
         match handle.write(command.clone()).await {
             Ok(outcome) => return Ok(outcome),
             Err(WriteError::TimedOut | WriteError::Overloaded) => {}
+            Err(error @ WriteError::NoRoom) => {
+                if !std::mem::replace(&mut is_said, true) {
+                    tracing::warn!(%error, "this node's start waits to be recorded");
+                }
+                tokio::time::sleep(ROOM_INTERVAL).await;
+            }
             Err(error) => {
                 return Err(FormationError::Stopped {
                     reason: error.to_string(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
@@ -17,12 +18,15 @@ const PURGED: &[u8] = b"purged";
 /// A log database. Votes and entries share its write-ahead log, so their order on disk is that of their writes.
 pub(crate) struct RocksLog {
     db: DB,
+    /// Up to where entries are purged whose files are still there; 0 for none.
+    purged: AtomicU64,
 }
 
 impl RocksLog {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(RocksLog {
             db: db::open_log(path)?,
+            purged: AtomicU64::new(0),
         })
     }
 
@@ -35,7 +39,9 @@ impl RocksLog {
         Ok(value.map(Bytes::from))
     }
 
-    /// Gives back the space of whole files of purged entries. The range delete has hidden them already.
+    /// Gives back the space of whole files of purged entries, which the range delete has hidden already. Only once that is
+    /// on the disk: files go at once and for good, and a log that misses entries it does not know to be purged cannot be
+    /// opened.
     fn drop_files(&self, upto: u64) -> io::Result<()> {
         let (first, end) = (0u64.to_be_bytes(), upto.to_be_bytes());
         self.db
@@ -94,12 +100,19 @@ impl LogIo for RocksLog {
             LogOp::Purge { upto, .. } => Some(*upto),
             _ => None,
         });
-        purged.max().map_or(Ok(()), |upto| self.drop_files(upto))
+        if let Some(upto) = purged.max() {
+            self.purged.fetch_max(upto, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         // One fsync for everything written so far, in this write-ahead log and those before it.
-        self.db.flush_wal(true).map_err(to_io)
+        self.db.flush_wal(true).map_err(to_io)?;
+        match self.purged.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            upto => self.drop_files(upto),
+        }
     }
 
     fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
@@ -129,13 +142,6 @@ mod tests {
             index,
             value: vec![byte; 100].into(),
         }
-    }
-
-    fn wal_files(path: &Path) -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        entries
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .collect()
     }
 
     #[test]
@@ -180,7 +186,7 @@ mod tests {
         log.write(&[put(2, 2)]).unwrap();
         log.sync().unwrap();
         drop(log);
-        let wal = wal_files(temp.path()).pop().unwrap();
+        let wal = files(temp.path(), "log").pop().unwrap();
         let length = std::fs::metadata(&wal).unwrap().len();
         std::fs::OpenOptions::new()
             .write(true)
@@ -193,6 +199,59 @@ mod tests {
         assert_eq!(log.recover().unwrap().last, Some((1, vec![1; 100].into())));
     }
 
+    fn files(path: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .collect()
+    }
+
+    #[test]
+    fn a_power_cut_after_a_purge_leaves_all_of_the_log_or_all_but_what_was_purged() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = RocksLog::open(temp.path()).unwrap();
+        let all: Vec<LogOp> = (1..2000).map(|index| put(index, 1)).collect();
+        log.write(&all).unwrap();
+        log.db.flush_cf(log.entries().unwrap()).unwrap();
+        log.db
+            .compact_range_cf(log.entries().unwrap(), None::<&[u8]>, None::<&[u8]>);
+        log.write(&[put(2000, 2), put(2001, 2)]).unwrap();
+        log.sync().unwrap();
+        let synced: std::collections::BTreeMap<_, _> = files(temp.path(), "log")
+            .into_iter()
+            .map(|path| {
+                (
+                    path.file_name().unwrap().to_owned(),
+                    std::fs::metadata(&path).unwrap().len(),
+                )
+            })
+            .collect();
+        let record = b"p"[..].into();
+        log.write(&[LogOp::Purge { upto: 2000, record }]).unwrap();
+
+        let after_cut = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(temp.path()).unwrap() {
+            let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+            let to = after_cut.path().join(&name);
+            std::fs::copy(from, &to).unwrap();
+            if let Some(length) = synced.get(&name) {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&to)
+                    .unwrap()
+                    .set_len(*length)
+                    .unwrap();
+            }
+        }
+        let cut = RocksLog::open(after_cut.path()).unwrap();
+        assert_eq!(cut.recover().unwrap().purged, None);
+        assert_eq!(cut.read(1..2002, usize::MAX).unwrap().len(), 2001);
+
+        log.sync().unwrap();
+        assert!(files(temp.path(), "sst").is_empty(), "the space is not given back");
+        assert_eq!(log.read(1..2002, usize::MAX).unwrap().len(), 1);
+    }
+
     #[test]
     fn damage_before_the_end_fails_the_open() {
         let temp = tempfile::tempdir().unwrap();
@@ -202,7 +261,7 @@ mod tests {
         }
         log.sync().unwrap();
         drop(log);
-        let wal = wal_files(temp.path()).pop().unwrap();
+        let wal = files(temp.path(), "log").pop().unwrap();
         let mut bytes = std::fs::read(&wal).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0xff;
