@@ -2,6 +2,7 @@
 
 mod guard;
 mod publish;
+mod successor;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use crate::runtime::Runtime;
 use crate::state_machine::StateMachine;
 use crate::state_store::{LocalView, StateStore};
 use crate::types::{NodeInfo, Proposal, TypeConfig};
+use successor::{Tried, successor};
 
 pub(crate) type Raft<RT, S> = openraft::Raft<TypeConfig<RT>, StateMachine<S>>;
 
@@ -116,34 +118,30 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
         self.state.watch_applied()
     }
 
-    /// The voter whose log is closest to ours.
-    fn successor(&self) -> Option<u64> {
-        let metrics = self.metrics();
-        let replication = metrics.replication?;
-        let voters = metrics
-            .membership_config
-            .voter_ids()
-            .filter(|voter| *voter != self.member.node.get());
-        voters.max_by_key(|voter| replication.get(voter).copied().flatten())
-    }
-
     fn leads(&self) -> bool {
         self.metrics().current_leader == Some(self.member.node.get())
     }
 
-    /// Tries to give leadership away. Returns whether another try makes sense.
-    async fn hand_over_once(&self) -> bool {
-        let Some(successor) = self.successor() else {
+    /// Tries to give leadership to somebody not tried within `again_after`. Returns whether there was anybody.
+    async fn hand_over_once(&self, tried: &mut Tried, again_after: Duration) -> bool {
+        let (metrics, myself) = (self.metrics(), self.member.node.get());
+        let Some(successor) = successor(&metrics, myself, self.contact_max, tried, again_after) else {
             return false;
         };
-        if self.raft.trigger().transfer_leader(successor).await.is_err() {
-            return false;
-        }
-        // Whether it came to pass is for the caller to look at.
+        tried.note(successor);
+        // Whether it came to pass is for the caller to look at. Consensus that has stopped does not lead.
+        self.raft.trigger().transfer_leader(successor).await.ok();
         tokio::time::timeout(HAND_OVER_RETRY, self.wait_until_led_by_another())
             .await
             .ok();
         true
+    }
+
+    fn is_only_voter(&self) -> bool {
+        self.metrics()
+            .membership_config
+            .voter_ids()
+            .eq([self.member.node.get()])
     }
 
     async fn wait_until_led_by_another(&self) {
@@ -230,9 +228,10 @@ impl<RT: Runtime, S: StateStore> Replica for Node<RT, S> {
 
     async fn hand_over(&self) -> bool {
         let deadline = Instant::now() + HAND_OVER_DEADLINE;
-        while self.leads() && Instant::now() < deadline {
-            if !self.hand_over_once().await {
-                break;
+        let mut tried = Tried::default();
+        while self.leads() && !self.is_only_voter() && Instant::now() < deadline {
+            if !self.hand_over_once(&mut tried, Duration::ZERO).await {
+                tokio::time::sleep(HAND_OVER_POLL).await;
             }
         }
         !self.leads()

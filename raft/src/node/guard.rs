@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Node;
+use super::successor::Tried;
 use crate::log_disk::{LogRoom, Stall};
 use crate::runtime::Runtime;
 use crate::state_store::StateStore;
@@ -19,16 +20,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const HANGS_AFTER: Duration = Duration::from_secs(2);
 /// A leader that could not give leadership away by then ends, so that the others elect.
 const ABORT_AFTER: Duration = Duration::from_secs(10);
-/// Between two attempts to give leadership away: where every disk is full it would go round and round.
-const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
-/// The same where the disk hangs: there is little time.
-const HAND_OVER_HUNG_EVERY: Duration = Duration::from_secs(3);
+/// Between two attempts to give leadership away.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(3);
+/// Between two attempts to give it to the same node: where every disk is full it goes round once in this time.
+const SAME_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What is to be done about a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Nothing,
-    HandOver { again_after: Duration },
+    HandOver { same_again_after: Duration },
     Abort,
 }
 
@@ -38,11 +39,12 @@ fn step(room: LogRoom, stall: Option<Stall>, leads: bool) -> Step {
     match leads {
         false => Step::Nothing,
         true if lasts >= ABORT_AFTER => Step::Abort,
+        // There is little time, so also whoever was tried just now.
         true if lasts >= HANGS_AFTER => Step::HandOver {
-            again_after: HAND_OVER_HUNG_EVERY,
+            same_again_after: Duration::ZERO,
         },
         true if room > LogRoom::Enough => Step::HandOver {
-            again_after: HAND_OVER_EVERY,
+            same_again_after: SAME_AGAIN_AFTER,
         },
         true => Step::Nothing,
     }
@@ -57,6 +59,7 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
 
     async fn watch_disk(&self) {
         let mut handed_at: Option<Instant> = None;
+        let mut tried = Tried::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let stall = self.disk.oldest_work();
@@ -69,10 +72,12 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
                     ));
                     return;
                 }
-                Step::HandOver { again_after } if handed_at.is_none_or(|at| at.elapsed() >= again_after) => {
+                Step::HandOver { same_again_after }
+                    if handed_at.is_none_or(|at| at.elapsed() >= HAND_OVER_EVERY)
+                        && self.hand_over_once(&mut tried, same_again_after).await =>
+                {
                     handed_at = Some(Instant::now());
-                    tracing::warn!(?stall, room = ?self.disk.room(), "giving leadership away, this node's disk is not well");
-                    self.hand_over_once().await;
+                    tracing::warn!(?stall, room = ?self.disk.room(), "gave leadership away, this node's disk is not well");
                 }
                 Step::HandOver { .. } => {}
             }
@@ -95,10 +100,10 @@ mod tests {
     fn a_leader_gives_way_before_it_ends_and_a_follower_does_neither() {
         let (slowly, quickly) = (
             Step::HandOver {
-                again_after: HAND_OVER_EVERY,
+                same_again_after: SAME_AGAIN_AFTER,
             },
             Step::HandOver {
-                again_after: HAND_OVER_HUNG_EVERY,
+                same_again_after: Duration::ZERO,
             },
         );
         for (room, stall, leads, expected) in [

@@ -43,6 +43,32 @@ async fn a_leader_whose_disk_is_full_lets_another_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_reaches_the_only_node_with_room() {
+    let mut places = places(3, Disk::memory).await;
+    start_all(&mut places).await;
+    // Two others with logs as long as its own must not give leadership to each other only.
+    let id = |at: &usize| places[*at].handle().status().borrow().node;
+    let roomy = (0..3).min_by_key(id).unwrap();
+    if leader(&places).await == roomy {
+        assert!(places[roomy].handle().hand_over().await);
+    }
+
+    for at in (0..3).filter(|at| *at != roomy) {
+        places[at].health.set_room(LogRoom::Scarce);
+    }
+
+    let reached = async {
+        while leader(&places).await != roomy {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reached)
+        .await
+        .expect("the node with room leads");
+    write(places[roomy].handle()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_every_disk_full_writes_are_refused_at_once_and_reads_go_on() {
     let mut places = places(3, Disk::memory).await;
     start_all(&mut places).await;
