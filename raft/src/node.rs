@@ -27,7 +27,7 @@ use crate::runtime::Runtime;
 use crate::state_machine::StateMachine;
 use crate::state_store::{LocalView, StateStore};
 use crate::types::{NodeInfo, Proposal, TypeConfig};
-use successor::{Tried, successor};
+use successor::{Tried, could_elect, successor};
 
 pub(crate) type Raft<RT, S> = openraft::Raft<TypeConfig<RT>, StateMachine<S>>;
 
@@ -135,6 +135,11 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
             .await
             .ok();
         true
+    }
+
+    /// Whether the others would have a leader if this node ended.
+    fn is_replaceable(&self) -> bool {
+        could_elect(&self.metrics(), self.member.node.get(), self.contact_max)
     }
 
     fn is_only_voter(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::state_store::StateStore;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A disk that works on one thing for longer hangs: ten heartbeats, and far beyond any sync of a healthy one.
 const HANGS_AFTER: Duration = Duration::from_secs(2);
-/// A leader that could not give leadership away by then ends, so that the others elect.
+/// A leader that could not give leadership away by then ends, so that the others elect, if they can.
 const ABORT_AFTER: Duration = Duration::from_secs(10);
 /// Between two attempts to give leadership away.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(3);
@@ -33,12 +33,13 @@ enum Step {
     Abort,
 }
 
-/// Decides; `stall` is the oldest work in hand.
-fn step(room: LogRoom, stall: Option<Stall>, leads: bool) -> Step {
+/// Decides; `stall` is the oldest work in hand, `replaceable` whether the others could elect without this node.
+fn step(room: LogRoom, stall: Option<Stall>, leads: bool, replaceable: bool) -> Step {
     let lasts = stall.map_or(Duration::ZERO, |stall| stall.lasts);
     match leads {
         false => Step::Nothing,
-        true if lasts >= ABORT_AFTER => Step::Abort,
+        // With nobody to lead instead, ending would only take away what can be read here.
+        true if lasts >= ABORT_AFTER && replaceable => Step::Abort,
         // There is little time, so also whoever was tried just now.
         true if lasts >= HANGS_AFTER => Step::HandOver {
             same_again_after: Duration::ZERO,
@@ -63,7 +64,7 @@ impl<RT: Runtime, S: StateStore> Node<RT, S> {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let stall = self.disk.oldest_work();
-            match step(self.disk.room(), stall, self.leads()) {
+            match step(self.disk.room(), stall, self.leads(), self.is_replaceable()) {
                 Step::Nothing => {}
                 Step::Abort => {
                     let what = stall.map_or("work", |stall| stall.what);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_gives_way_before_it_ends_and_a_follower_does_neither() {
+    fn a_leader_gives_way_before_it_ends_for_others_and_a_follower_does_neither() {
         let (slowly, quickly) = (
             Step::HandOver {
                 same_again_after: SAME_AGAIN_AFTER,
@@ -106,16 +107,18 @@ mod tests {
                 same_again_after: Duration::ZERO,
             },
         );
-        for (room, stall, leads, expected) in [
-            (LogRoom::Enough, None, true, Step::Nothing),
-            (LogRoom::Enough, busy(1), true, Step::Nothing),
-            (LogRoom::Enough, busy(2), true, quickly),
-            (LogRoom::Enough, busy(10), true, Step::Abort),
-            (LogRoom::Scarce, None, true, slowly),
-            (LogRoom::Exhausted, busy(3), true, quickly),
-            (LogRoom::Exhausted, busy(60), false, Step::Nothing),
+        for (room, stall, leads, replaceable, expected) in [
+            (LogRoom::Enough, None, true, true, Step::Nothing),
+            (LogRoom::Enough, busy(1), true, true, Step::Nothing),
+            (LogRoom::Enough, busy(2), true, true, quickly),
+            (LogRoom::Enough, busy(10), true, true, Step::Abort),
+            (LogRoom::Enough, busy(600), true, false, quickly),
+            (LogRoom::Scarce, None, true, true, slowly),
+            (LogRoom::Exhausted, busy(3), true, true, quickly),
+            (LogRoom::Exhausted, busy(60), false, true, Step::Nothing),
         ] {
-            assert_eq!(step(room, stall, leads), expected, "{room:?} {stall:?} {leads}");
+            let found = step(room, stall, leads, replaceable);
+            assert_eq!(found, expected, "{room:?} {stall:?} {leads} {replaceable}");
         }
     }
 }

@@ -67,6 +67,23 @@ pub(super) fn successor<RT: crate::runtime::Runtime>(
     choose(&voters.collect::<Vec<_>>(), again_after)
 }
 
+/// Whether the voters that answer could elect one of them without `myself`.
+pub(super) fn could_elect<RT: crate::runtime::Runtime>(
+    metrics: &RaftMetrics<TypeConfig<RT>>,
+    myself: u64,
+    recent: Duration,
+) -> bool {
+    let heard = heard(metrics, myself, recent);
+    is_quorum(&heard, metrics.membership_config.membership().get_joint_config())
+}
+
+/// Whether `present` is a majority of every set of voters.
+fn is_quorum(present: &BTreeSet<u64>, configs: &[BTreeSet<u64>]) -> bool {
+    configs
+        .iter()
+        .all(|voters| voters.intersection(present).count() * 2 > voters.len())
+}
+
 fn choose(voters: &[Voter], again_after: Duration) -> Option<u64> {
     let best = voters.iter().map(|voter| voter.matched).max()?;
     let near = |voter: &&Voter| voter.matched.saturating_add(BEHIND_MAX) >= best;
@@ -103,6 +120,21 @@ mod tests {
             (vec![voter(1, 0, None), voter(2, 501, Some(3))], None),
         ] {
             assert_eq!(choose(&voters, AGAIN), expected, "{voters:?}");
+        }
+    }
+
+    #[test]
+    fn the_others_elect_only_with_a_majority_of_all_voters() {
+        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<_>>();
+        for (present, configs, expected) in [
+            (set(&[]), vec![set(&[1])], false),
+            (set(&[2]), vec![set(&[1, 2])], false),
+            (set(&[2]), vec![set(&[1, 2, 3])], false),
+            (set(&[2, 3]), vec![set(&[1, 2, 3])], true),
+            (set(&[2, 9]), vec![set(&[1, 2, 3])], false),
+            (set(&[2, 3]), vec![set(&[1, 2, 3]), set(&[1, 2, 3, 4, 5])], false),
+        ] {
+            assert_eq!(is_quorum(&present, &configs), expected, "{present:?} {configs:?}");
         }
     }
 }

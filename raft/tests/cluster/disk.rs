@@ -14,6 +14,14 @@ async fn write(handle: &MetaHandle) -> Result<meta::Outcome, WriteError> {
         .await
 }
 
+fn hangs(place: &Place, is: bool) {
+    match &place.disk {
+        Disk::Memory { log, .. } => log.hang(is),
+        #[cfg(feature = "rocksdb")]
+        Disk::Directory(_) => unreachable!("made in memory"),
+    }
+}
+
 async fn wait_until_led_by_another_than(places: &[Place], first: usize) -> usize {
     let moved = async {
         loop {
@@ -114,13 +122,8 @@ async fn a_leader_whose_log_hangs_lets_another_lead_and_comes_back() {
     let mut places = places(3, Disk::memory).await;
     start_all(&mut places).await;
     let first = leader(&places).await;
-    let hangs = |is: bool| match &places[first].disk {
-        Disk::Memory { log, .. } => log.hang(is),
-        #[cfg(feature = "rocksdb")]
-        Disk::Directory(_) => unreachable!("made in memory"),
-    };
 
-    hangs(true);
+    hangs(&places[first], true);
     // Whatever it proposes, the log is busy from then on.
     let stuck = write(places[first].handle());
     let (second, _) = tokio::join!(
@@ -128,9 +131,32 @@ async fn a_leader_whose_log_hangs_lets_another_lead_and_comes_back() {
         tokio::time::timeout(Duration::from_secs(10), stuck)
     );
     let version = write_layout(places[second].handle()).await;
-    hangs(false);
+    hangs(&places[first], false);
 
     assert_same_state(&places).await;
     assert_eq!(layout_version(places[first].handle()), version);
     assert!(places.iter().all(|place| place.fatal.reasons().is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_nobody_could_replace_outlives_a_log_that_hangs() {
+    for n in [1, 3] {
+        let mut places = places(n, Disk::memory).await;
+        start_all(&mut places).await;
+        let first = leader(&places).await;
+        let version = write_layout(places[first].handle()).await;
+        for at in (0..places.len()).filter(|at| *at != first).skip(1) {
+            places[at].kill().await;
+        }
+
+        hangs(&places[first], true);
+        let longer_than_others_wait = Duration::from_secs(12);
+        let stuck = tokio::time::timeout(longer_than_others_wait, write(places[first].handle()));
+        assert!(stuck.await.is_err());
+
+        assert!(places[first].fatal.reasons().is_empty(), "{n}");
+        assert_eq!(layout_version(places[first].handle()), version);
+        hangs(&places[first], false);
+        write(places[first].handle()).await.unwrap();
+    }
 }
