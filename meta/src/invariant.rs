@@ -39,23 +39,36 @@ pub enum Violation {
     Read(#[from] ReadError),
 }
 
+type Check<R> = fn(&R) -> Result<(), Violation>;
+
+fn checks<R: Read>() -> [Check<R>; 12] {
+    [
+        complete_manifests_have_all_they_need,
+        references_mirror_manifests,
+        inline_bytes_match_their_digest,
+        present_generations_could_exist,
+        links_and_referrers_resolve,
+        tags_serve_what_was_complete,
+        node_ids_are_unique,
+        layout_names_registered_nodes,
+        repositories_have_one_id,
+        desired_images_are_counted,
+        credentials_rest_on_grants,
+        requests_are_bounded,
+    ]
+}
+
 /// Checks every invariant.
 ///
 /// # Errors
 /// The first [`Violation`] found.
-pub fn check_all(state: &impl Read) -> Result<(), Violation> {
-    complete_manifests_have_all_they_need(state)?;
-    references_mirror_manifests(state)?;
-    inline_bytes_match_their_digest(state)?;
-    present_generations_could_exist(state)?;
-    links_and_referrers_resolve(state)?;
-    tags_serve_what_was_complete(state)?;
-    node_ids_are_unique(state)?;
-    layout_names_registered_nodes(state)?;
-    repositories_have_one_id(state)?;
-    desired_images_are_counted(state)?;
-    credentials_rest_on_grants(state)?;
-    requests_are_bounded(state)
+pub fn check_all<R: Read>(state: &R) -> Result<(), Violation> {
+    checks().into_iter().try_for_each(|check| check(state))
+}
+
+/// The first [`Violation`] of each invariant.
+pub fn violations<R: Read>(state: &R) -> Vec<Violation> {
+    checks().into_iter().filter_map(|check| check(state).err()).collect()
 }
 
 fn ensure(condition: bool, invariant: &'static str, detail: impl Display) -> Result<(), Violation> {

@@ -32,6 +32,12 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// It is not one.
+    #[error("{} is not the data directory of a node, it has no file {LOCK}", path.display())]
+    NotOne {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The disk failed, or the directory cannot be made.
     #[error("open data directory {}", path.display())]
     Io {
@@ -81,13 +87,38 @@ impl DataDir {
         };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
+        Self::locked(path, lock)
+    }
+
+    /// Locks a directory that a node has used before, and changes nothing.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        match File::open(path.join(LOCK)) {
+            Ok(lock) => Self::locked(path, lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DataDirError::NotOne { path: path.to_owned() })
+            }
+            Err(source) => Err(DataDirError::Io {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn locked(path: &Path, lock: File) -> Result<Self, DataDirError> {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DataDir {
                 path: path.to_owned(),
                 _lock: lock,
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse { path: path.to_owned() }),
-            Err(error) => Err(failed(error.into())),
+            Err(error) => Err(DataDirError::Io {
+                path: path.to_owned(),
+                source: error.into(),
+            }),
         }
     }
 

@@ -79,13 +79,24 @@ pub(crate) fn open_log(path: &Path) -> io::Result<DB> {
 }
 
 pub(crate) fn open_state(path: &Path) -> io::Result<DB> {
-    let cache = Cache::new_lru_cache(STATE_CACHE_BYTES);
     let mut options = common();
     options.set_db_write_buffer_size(STATE_WRITE_BUFFERS_BYTES);
+    DB::open_cf_descriptors(&options, path, state_families()).map_err(to_io)
+}
+
+/// Opens a database that nobody writes to, and writes nothing.
+pub(crate) fn open_state_read_only(path: &Path) -> io::Result<DB> {
+    // What was written last may be in the write-ahead log alone; it is read from there.
+    const FAIL_IF_LOG_EXISTS: bool = false;
+    DB::open_cf_descriptors_read_only(&common(), path, state_families(), FAIL_IF_LOG_EXISTS).map_err(to_io)
+}
+
+fn state_families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(STATE_CACHE_BYTES);
     let names = Family::ALL.iter().map(|family| family.name()).chain([APPLIED]);
-    let families =
-        names.map(|name| ColumnFamilyDescriptor::new(name, family_options(STATE_WRITE_BUFFER_BYTES, Some(&cache))));
-    DB::open_cf_descriptors(&options, path, families).map_err(to_io)
+    names
+        .map(|name| ColumnFamilyDescriptor::new(name, family_options(STATE_WRITE_BUFFER_BYTES, Some(&cache))))
+        .collect()
 }
 
 pub(crate) fn family<'db>(db: &'db DB, name: &str) -> io::Result<&'db rocksdb::ColumnFamily> {

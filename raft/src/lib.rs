@@ -16,6 +16,8 @@ mod environment;
 mod error;
 mod fatal;
 mod formation;
+#[cfg(feature = "rocksdb")]
+mod fsck;
 mod handle;
 mod identity;
 mod log_disk;
@@ -49,6 +51,8 @@ pub use environment::{Clock, Entropy, System};
 pub use error::{FormationError, OpenError, ReadError, WriteError};
 pub use fatal::{Abort, Observed, OnFatal};
 pub use formation::Formation;
+#[cfg(feature = "rocksdb")]
+pub use fsck::{Finding, FsckError, StateReport, fsck};
 pub use handle::MetaHandle;
 pub use identity::{Identity, IdentityStore, Member, MemoryIdentity};
 pub use log_disk::{LogDisk, LogRoom, Stall};

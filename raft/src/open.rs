@@ -116,11 +116,13 @@ pub fn open_on_disk(
 
     let log = RocksLog::open(&directory.join("log")).map_err(OpenError::Log)?;
     let state = RocksState::open(directory.join("state"), directory.join("snap")).map_err(OpenError::State)?;
+    let directory = Arc::new(directory);
+    let identity: Arc<dyn IdentityStore> = Arc::<crate::data_dir::DataDir>::clone(&directory);
     let storage = Storage {
-        identity: Arc::new(directory),
+        identity,
         log,
         driver: Driver::Thread,
-        state,
+        state: state.keep_locked(directory),
     };
     open::<crate::runtime::Tokio, _, _>(config, dependencies, storage)
 }

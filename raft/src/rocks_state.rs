@@ -16,6 +16,7 @@ use prost::Message;
 use rocksdb::WriteBatch;
 use rocksdb::checkpoint::Checkpoint;
 
+use crate::data_dir::DataDir;
 use crate::db::{self, to_io};
 use crate::snapshot::{Files, Manifest, Snapshot, SnapshotRoot, SnapshotWriter};
 use crate::state_store::{LocalView, StateStore};
@@ -27,6 +28,8 @@ pub(crate) struct RocksState {
     generations: Generations,
     snapshots: Arc<SnapshotRoot>,
     current: RwLock<Arc<Generation>>,
+    // Dropped last: the directory is this process's until its databases are closed.
+    directory: Option<Arc<DataDir>>,
 }
 
 /// A checkpoint's directory and what its manifest will say.
@@ -43,7 +46,21 @@ impl RocksState {
             generations,
             snapshots,
             current: RwLock::new(Arc::new(current)),
+            directory: None,
         })
+    }
+
+    /// Keeps `directory` locked for as long as this store lives.
+    pub(crate) fn keep_locked(mut self, directory: Arc<DataDir>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    /// A reader of a state that no process uses, and its applied record. Changes nothing.
+    pub(crate) fn read_only(state: PathBuf) -> io::Result<(LatestReader, Option<Bytes>)> {
+        let generation = Generations::open_read_only(state)?;
+        let applied = generation.applied()?;
+        Ok((LatestReader(Arc::new(generation)), applied))
     }
 
     fn current(&self) -> Arc<Generation> {

@@ -27,13 +27,16 @@ pub(super) struct Generation {
 
 impl Generation {
     fn open(number: u64, path: PathBuf) -> io::Result<Self> {
-        let db = db::open_state(&path)?;
-        Ok(Generation {
+        Ok(Self::new(db::open_state(&path)?, number, path))
+    }
+
+    fn new(db: DB, number: u64, path: PathBuf) -> Self {
+        Generation {
             db: Some(db),
             number,
             path,
             retired: AtomicBool::new(false),
-        })
+        }
     }
 
     pub(super) fn db(&self) -> &DB {
@@ -84,6 +87,17 @@ impl Generations {
         generations.remove_others(number)?;
         let generation = Generation::open(number, generations.path(number))?;
         Ok((generations, generation))
+    }
+
+    /// Opens the current generation below `root`, and changes nothing.
+    pub(super) fn open_read_only(root: PathBuf) -> io::Result<Generation> {
+        let generations = Generations { root };
+        let number = generations.read_current()?.ok_or_else(|| {
+            let message = format!("{} names no state", generations.root.join(CURRENT).display());
+            io::Error::new(io::ErrorKind::NotFound, message)
+        })?;
+        let path = generations.path(number);
+        Ok(Generation::new(db::open_state_read_only(&path)?, number, path))
     }
 
     /// Makes a generation out of a snapshot's files and checks that it opens and stands where it should. It does not

@@ -36,7 +36,7 @@ impl Applied {
         }
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         self.to_record().encode_to_vec().into()
     }
 

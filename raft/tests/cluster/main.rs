@@ -247,6 +247,24 @@ mod on_disk {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_state_of_a_stopped_node_passes_its_check() {
+        let mut places = places(1, Disk::directory).await;
+        start_all(&mut places).await;
+        write_layout(places[0].handle()).await;
+        let Disk::Directory(directory) = places[0].disk.clone() else {
+            unreachable!("made on disk");
+        };
+        assert!(raft::fsck(directory.path()).is_err(), "the node runs");
+        let (index, _) = places[0].handle().state_hash();
+        places[0].kill().await;
+
+        let report = raft::fsck(directory.path()).unwrap();
+
+        assert!(report.findings.is_empty(), "{report:?}");
+        assert!(report.index >= index);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_node_far_behind_catches_up_from_a_snapshot() {
         far_behind(Disk::directory).await;
     }
