@@ -6,7 +6,7 @@ use proto::v1 as pb;
 use tonic::{Status, Streaming};
 
 use crate::codec::{CodecError, required, vote_from_wire, vote_to_wire};
-use crate::log_disk::LogRoom;
+use crate::log_disk::{LogDisk, LogRoom};
 use crate::network;
 use crate::node::Node;
 use crate::runtime::Runtime;
@@ -42,6 +42,14 @@ where
     Failure::Unavailable.status(error.to_string())
 }
 
+/// Refuses what would take up the room that is left for votes.
+fn has_room(disk: &LogDisk) -> Result<(), Status> {
+    match disk.room() {
+        LogRoom::Exhausted => Err(Failure::Unavailable.status("the disk is full, nothing is taken in")),
+        LogRoom::Enough | LogRoom::Scarce => Ok(()),
+    }
+}
+
 #[tonic::async_trait]
 impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
     async fn vote(&self, request: pb::VoteRequest) -> Result<pb::VoteResponse, Status> {
@@ -57,8 +65,8 @@ impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
     }
 
     async fn append(&self, request: pb::AppendRequest) -> Result<pb::AppendResponse, Status> {
-        if self.disk.room() == LogRoom::Exhausted && !request.entries.is_empty() {
-            return Err(Failure::Unavailable.status("the disk is full, no entry is taken in"));
+        if !request.entries.is_empty() {
+            has_room(&self.disk)?;
         }
         let rpc = network::append_from_wire(request).map_err(malformed)?;
         let response = self.raft.append_entries(rpc).await.map_err(raft_failed)?;
@@ -86,6 +94,7 @@ impl<RT: Runtime, S: StateStore> Protocol for Node<RT, S> {
         header: pb::SnapshotHeader,
         parts: Streaming<pb::SnapshotPart>,
     ) -> Result<pb::SnapshotResponse, Status> {
+        has_room(&self.disk)?;
         let vote = vote_from_wire(required(header.vote, "vote of a snapshot").map_err(malformed)?);
         let manifest = Manifest(required(header.manifest, "manifest of a snapshot").map_err(malformed)?);
         let kept = header.kept.into_iter().collect();

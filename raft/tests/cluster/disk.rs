@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use raft::{LogRoom, MetaHandle, WriteError};
 
-use super::harness::{Disk, Place, assert_same_state, layout_version, leader, places, start_all, write_layout};
+use super::harness::{
+    Disk, Place, assert_same_state, layout_version, leader, places, short_log, start_all, write_layout,
+};
 
 /// A write of the kind that nodes make all the time.
 async fn write(handle: &MetaHandle) -> Result<meta::Outcome, WriteError> {
@@ -115,6 +117,29 @@ async fn a_follower_without_any_room_takes_nothing_in_and_catches_up_later() {
     places[follower].health.set_room(LogRoom::Enough);
     assert_same_state(&places).await;
     assert_eq!(layout_version(places[follower].handle()), version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_any_room_takes_no_snapshot_either() {
+    let mut places = places(3, Disk::memory).await;
+    places.iter_mut().for_each(|place| place.config.retention = short_log());
+    start_all(&mut places).await;
+    let leader = leader(&places).await;
+    let follower = (leader + 1) % 3;
+    assert_same_state(&places).await;
+    let before = places[follower].handle().status().borrow().applied;
+    places[follower].health.set_room(LogRoom::Exhausted);
+
+    // So many that the leader has a snapshot of them, and no longer their entries.
+    for _ in 0..100 {
+        write_layout(places[leader].handle()).await;
+    }
+
+    let goes_on = places[follower].wait_until("it has applied more", |status| status.applied > before + 1);
+    let waited = tokio::time::timeout(Duration::from_secs(3), goes_on).await;
+    assert!(waited.is_err(), "a snapshot was taken in");
+    places[follower].health.set_room(LogRoom::Enough);
+    assert_same_state(&places).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
