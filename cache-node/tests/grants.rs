@@ -122,6 +122,25 @@ async fn no_private_image_is_admitted_before_somebody_says_on_which_nodes_it_may
     becomes(&webhook, "team", "1", Admission::Admitted).await;
 }
 
+// A leader whose disk is full answers reads and commits nothing: placements would be refused after the pod was admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_of_life_counts_once_something_was_committed() {
+    const SIGNS: u64 = 100;
+    let source = private_source().await;
+    let cluster = Cluster::of(1, &source).await;
+    let mut controller = cluster.control(0, Role::Controller).await;
+    let applied = async || {
+        let status: serde_json::Value = serde_json::from_str(&get(&cluster.nodes[0].admin, "/status").await).unwrap();
+        status["applied_index"].as_u64().unwrap()
+    };
+    let before = applied().await;
+    for _ in 0..SIGNS {
+        live(&mut controller).await;
+    }
+    let after = applied().await;
+    assert!(after >= before + SIGNS, "{before} {after}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repository_that_is_no_longer_public_keeps_what_is_cached_and_takes_in_no_pod_it_could_not_serve() {
     let source = FakeRegistry::start().await;

@@ -14,6 +14,7 @@ mod metrics;
 mod name;
 mod news;
 pub mod pki;
+mod placing;
 mod plan;
 mod pod;
 mod proxy_standing;

@@ -36,7 +36,7 @@ pub(crate) struct Reconciler {
     executor: Executor,
     schedule: Schedule,
     news: News,
-    /// When the last plan was made that knew all pods.
+    /// When the last plan was made that knew all pods; nothing while the tier cannot be told of places.
     planned: watch::Sender<Option<Instant>>,
 }
 
@@ -54,7 +54,7 @@ impl Reconciler {
         }
     }
 
-    /// When the last plan was made that knew all pods.
+    /// When the last plan was made that knew all pods; nothing while the tier cannot be told of places.
     pub(crate) fn planned(&self) -> watch::Receiver<Option<Instant>> {
         self.planned.subscribe()
     }
@@ -94,10 +94,18 @@ impl Reconciler {
         self.state.proxies.observe(self.state.pods.iter(), now);
         let Plan { actions, used_grants } = plan(&self.state, &self.policy, now);
         self.state.grants.note_used(&used_grants, now);
+        let has_places = actions.iter().any(|action| action.key() == ActionKey::Places);
+        self.state.placing.plan(has_places, now);
         metrics::state(&self.state);
         self.tell_news();
         self.schedule.replace(actions, Instant::now());
-        if self.state.pods.is_synced() {
+        self.tell_planned();
+    }
+
+    fn tell_planned(&self) {
+        if self.state.placing.is_failing() {
+            self.planned.send_replace(None);
+        } else if self.state.pods.is_synced() {
             self.planned.send_replace(Some(Instant::now()));
         }
     }
@@ -113,6 +121,10 @@ impl Reconciler {
 
     fn settle(&mut self, key: ActionKey, done: Result<Outcome, ActionError>) {
         self.schedule.settle(key.clone(), done.is_ok(), Instant::now());
+        if key == ActionKey::Places {
+            self.state.placing.settle(done.is_ok());
+            self.tell_planned();
+        }
         match done {
             Ok(outcome) => self.remember(outcome),
             Err(error) => error.report(&format!("{key:?}")),

@@ -15,6 +15,8 @@ use crate::news::NEWS_MAX;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// What kubelets wait for is tried again soon: the tier may have room again at any moment.
+const URGENT_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A grant waits for a source that may be slow; the cache nodes bound what they try themselves.
 const GRANTS_MAX: usize = 4;
 /// Pods changed at once.
@@ -103,7 +105,11 @@ impl Schedule {
             return;
         }
         let tries = self.failing.get(&key).map_or(0, |failing| failing.tries);
-        let wait = BACKOFF_FIRST.saturating_mul(1 << tries.min(10)).min(BACKOFF_MAX);
+        let max = match lane(&key) {
+            Lane::Urgent => URGENT_BACKOFF_MAX,
+            _ => BACKOFF_MAX,
+        };
+        let wait = BACKOFF_FIRST.saturating_mul(1 << tries.min(10)).min(max);
         let tries = tries.saturating_add(1);
         self.failing.insert(
             key,

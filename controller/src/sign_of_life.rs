@@ -17,7 +17,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Plans are made at least every five seconds; when there was none for this long, nothing is placed either.
 const PLANNED_WITHIN: Duration = Duration::from_secs(15);
 
-/// Says so for ever; `planned` is when the last plan was made that knew all pods.
+/// Says so for ever; `planned` is when the last plan was made that knew all pods, and nothing while places that were
+/// planned cannot be told.
 pub(crate) async fn keep_telling(tier: Tier, mut planned: watch::Receiver<Option<Instant>>) {
     if planned.wait_for(Option::is_some).await.is_err() {
         return std::future::pending().await;
@@ -28,7 +29,9 @@ pub(crate) async fn keep_telling(tier: Tier, mut planned: watch::Receiver<Option
         ticks.tick().await;
         let last = *planned.borrow();
         if !is_working(last, Instant::now()) {
-            tracing::warn!("no plan was made for a while: the tier is not told that we live");
+            tracing::warn!(
+                "no plan was made for a while, or its places were not taken: the tier is not told that we live"
+            );
             continue;
         }
         if let Err(error) = tier.place(PlaceRequest::default()).await {

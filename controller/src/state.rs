@@ -8,6 +8,7 @@ use proto::v1::{ChangeDesiredRequest, ImageChanges, ImageState, PlaceRequest};
 use crate::crd::{CachedImage, Repository};
 use crate::grant::Grants;
 use crate::image::Image;
+use crate::placing::Placing;
 use crate::pod::{PodFacts, PodKey};
 use crate::proxy_standing::ProxyStandings;
 use crate::workload::{Template, WorkloadKey, WorkloadKind, Workloads};
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) nodes: Watched<String, String>,
     pub(crate) tier: TierView,
     pub(crate) told: Told,
+    pub(crate) placing: Placing,
     pub(crate) grants: Grants,
     pub(crate) proxies: ProxyStandings,
     /// What makes pods, with or without any at the moment.
@@ -212,6 +214,12 @@ impl Told {
         if request.replace || !request.platforms.is_empty() {
             self.platforms = request.platforms;
         }
+    }
+
+    /// Whether the tier has confirmed that a node runs pods of a repository.
+    pub(crate) fn is_placed(&self, node: &str, repository: &str) -> bool {
+        let places = self.places.as_ref().unwrap_or(&self.early_places);
+        places.get(node).is_some_and(|placed| placed.contains(repository))
     }
 
     /// The tier has confirmed these places.

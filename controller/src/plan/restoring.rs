@@ -13,6 +13,8 @@ use crate::pod::{PodFacts, PodImage, PodKey, Waiting};
 const PROXY_AWAY: Duration = Duration::from_secs(10);
 /// A pod whose containers are being made, and which says nothing else, gets more time.
 const PROXY_AWAY_SILENT: Duration = Duration::from_secs(60);
+/// A place is told within a second; the kubelet tries again by itself after ten.
+const UNPLACED: Duration = Duration::from_secs(10);
 /// Pods changed in one go: where all proxies are gone at once, the API server is not to be flooded.
 const RESTORED_AT_ONCE_MAX: usize = 20;
 
@@ -76,10 +78,17 @@ fn reason(view: &View<'_>, key: &PodKey, pod: &PodFacts, image: &PodImage) -> Op
     if let Some(error) = failure(view, image) {
         return Some(format!("the cache cannot fetch {}: {error}", image.original));
     }
-    is_refused(view, key, image).then(|| {
+    if is_refused(view, key, image) {
+        let namespace = &key.namespace;
+        let original = &image.original;
+        return Some(format!(
+            "namespace {namespace} has no grant for the private image {original}"
+        ));
+    }
+    is_unplaced(view, key, pod, image).then(|| {
         format!(
-            "namespace {} has no grant for the private image {}",
-            key.namespace, image.original
+            "the cache cannot be told that node {} runs the private image {}",
+            pod.node, image.original
         )
     })
 }
@@ -99,4 +108,14 @@ fn is_refused(view: &View<'_>, key: &PodKey, image: &PodImage) -> bool {
         .get(&GrantKey::new(&key.namespace, image.repository()));
     let asked_in_vain = grant.is_some_and(|grant| matches!(grant.result, GrantResult::NoSecret | GrantResult::Refused));
     private && asked_in_vain
+}
+
+/// Whether the node is refused what the namespace was granted, because the tier takes no places.
+fn is_unplaced(view: &View<'_>, key: &PodKey, pod: &PodFacts, image: &PodImage) -> bool {
+    let Some(image) = &image.image else { return false };
+    let grant = GrantKey::new(&key.namespace, image.repository());
+    let waits = view.state.placing.waits_since();
+    view.state.grants.is_granted(&grant)
+        && !view.state.told.is_placed(&pod.node, &grant.repository)
+        && waits.is_some_and(|since| view.now.duration_since(since).unsigned_abs() >= UNPLACED)
 }

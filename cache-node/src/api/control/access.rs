@@ -11,14 +11,14 @@ use crate::access::admission::Admission;
 use crate::access::granting::{Granted, Login, Offered};
 use crate::access::register::{Entry, Page};
 
-/// Commits placements.
+/// Commits placements; none, as a sign of life, in the same way: where these could not be committed it must not count.
 pub(super) async fn place(ledger: &MetaHandle, request: pb::PlaceRequest) -> Result<(), Status> {
     if request.replace && request.add {
         return Err(Status::invalid_argument("placements are either replaced or added to"));
     }
     let placements = request.placements.into_iter().map(placement);
     let mut placements = placements.collect::<Result<Vec<_>, _>>()?;
-    if request.replace || request.add || placements.is_empty() {
+    if request.replace || request.add {
         let fresh = ledger.linearizable().await;
         fresh.map_err(|error| Status::unavailable(one_line(&error)))?;
     }
@@ -27,6 +27,10 @@ pub(super) async fn place(ledger: &MetaHandle, request: pb::PlaceRequest) -> Res
     }
     if request.add {
         add_known(ledger, &mut placements)?;
+    }
+    if placements.is_empty() {
+        write(ledger, Command::SetPlacements(SetPlacements { placements })).await?;
+        return Ok(());
     }
     for chunk in placements.chunks(ACCESS_AT_ONCE_MAX) {
         let placements = chunk.to_vec();

@@ -141,6 +141,34 @@ fn a_private_image_without_a_grant_is_pulled_directly() {
 }
 
 #[test]
+fn a_granted_image_that_cannot_be_placed_is_pulled_directly() {
+    let cluster = proxy(waiting(Cluster::new(), "a", Waiting::PullFailed), "a", true);
+    let mut cluster = waiting(cluster, "a", Waiting::PullFailed);
+    let key = GrantKey {
+        namespace: "n".to_owned(),
+        repository: "docker.io/library/nginx".to_owned(),
+    };
+    let none = BTreeSet::<SecretName>::new;
+    cluster.0.grants.heard(key.clone(), GrantResult::Granted, none(), now());
+    assert!(restored_after(&mut cluster, 60).is_empty(), "no plan was made yet");
+    cluster.0.placing.plan(true, now());
+    cluster.0.placing.settle(false);
+    cluster.0.placing.plan(true, now() + 5.seconds());
+    assert!(restored_after(&mut cluster, 9).is_empty());
+    let restored = restored_after(&mut cluster, 10);
+    assert!(restored[0].reason.contains("cannot be told"), "{}", restored[0].reason);
+    let placed = cluster.plan().into_iter().find_map(|action| match action {
+        Action::Place(request) => Some(request),
+        _ => None,
+    });
+    cluster.0.told.heard_places(placed.unwrap());
+    assert!(
+        restored_after(&mut cluster, 10).is_empty(),
+        "the kubelet will be served"
+    );
+}
+
+#[test]
 fn it_can_be_switched_off() {
     let mut cluster = waiting(Cluster::new(), "a", Waiting::PullFailed);
     restored_after(&mut cluster, 0);
