@@ -41,9 +41,9 @@ pub(crate) enum Outcome {
         /// For people, if this is news.
         notice: Option<Notice>,
     },
-    /// All grants that the tier held at that time or later.
+    /// All grants that the tier held at that time or later; nothing where it cannot tell.
     GrantsListed {
-        grants: Vec<GrantInfo>,
+        grants: Option<Vec<GrantInfo>>,
         asked_at: Timestamp,
     },
     Revoked(GrantKey),

@@ -72,8 +72,17 @@ impl Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     all: BTreeMap<GrantKey, Grant>,
-    /// Whether the tier has said which there are.
-    is_listed: bool,
+    listing: Listing,
+}
+
+/// Whether the tier has said which there are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    #[default]
+    NotAsked,
+    Told,
+    /// Cache nodes of an earlier release cannot tell.
+    CannotTell,
 }
 
 impl Grants {
@@ -110,14 +119,24 @@ impl Grants {
         self.all.insert(key, heard);
     }
 
-    /// Whether it is known which grants the tier held before this program asked for any.
+    /// Whether it is known which grants the tier held before this program asked for any, as far as it can tell.
     pub(crate) fn is_listed(&self) -> bool {
-        self.is_listed
+        self.listing != Listing::NotAsked
+    }
+
+    /// Whether the tier has told. One that cannot knows nothing of places that are added, either.
+    pub(crate) fn are_told(&self) -> bool {
+        self.listing == Listing::Told
     }
 
     /// The tier may have lost what it held.
     pub(crate) fn doubt(&mut self) {
-        self.is_listed = false;
+        self.listing = Listing::NotAsked;
+    }
+
+    /// The tier cannot tell what it holds: nothing is concluded from that.
+    pub(crate) fn unlisted(&mut self) {
+        self.listing = Listing::CannotTell;
     }
 
     /// Takes over what the tier holds, and forgets what it does not hold. What was heard since it was asked stays.
@@ -130,7 +149,7 @@ impl Grants {
         for (key, grant) in held {
             self.all.entry(key).or_insert(grant);
         }
-        self.is_listed = true;
+        self.listing = Listing::Told;
     }
 
     pub(crate) fn forget(&mut self, key: &GrantKey) {

@@ -144,7 +144,11 @@ impl Reconciler {
             }
             Outcome::Desired(request) => self.state.told.heard(request),
             Outcome::Placed(request) => self.state.told.heard_places(request),
-            Outcome::GrantsListed { grants, asked_at } => self.state.grants.listed(grants, asked_at),
+            Outcome::GrantsListed {
+                grants: Some(grants),
+                asked_at,
+            } => self.state.grants.listed(grants, asked_at),
+            Outcome::GrantsListed { grants: None, .. } => self.state.grants.unlisted(),
             Outcome::Revoked(key) => self.state.grants.forget(&key),
             Outcome::Granted {
                 key,

@@ -86,8 +86,8 @@ impl Tier {
         self.call(send).await
     }
 
-    /// Lists the grants there are; none from nodes that cannot list them yet, as in an upgrade.
-    pub(crate) async fn list_grants(&self) -> Result<Vec<GrantInfo>, TierError> {
+    /// Lists the grants there are; nothing from nodes that cannot list them yet, as in an upgrade.
+    pub(crate) async fn list_grants(&self) -> Result<Option<Vec<GrantInfo>>, TierError> {
         let send = |mut client: ControlClient<Channel>| async move {
             let mut grants: Vec<GrantInfo> = Vec::new();
             for _ in 0..GRANT_PAGES_MAX {
@@ -97,7 +97,7 @@ impl Tier {
                     after_namespace: last.map(|last| last.namespace.clone()).unwrap_or_default(),
                 };
                 let page = match client.list_grants(with_deadline(after)).await {
-                    Err(status) if status.code() == Code::Unimplemented => return Ok(grants),
+                    Err(status) if status.code() == Code::Unimplemented => return Ok(None),
                     page => page?.into_inner(),
                 };
                 grants.extend(page.grants);
@@ -105,7 +105,7 @@ impl Tier {
                     break;
                 }
             }
-            Ok(grants)
+            Ok(Some(grants))
         };
         self.call(send).await
     }

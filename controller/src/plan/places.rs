@@ -20,6 +20,8 @@ pub(super) fn plan(view: &View<'_>) -> Option<Action> {
     match &view.state.told.places {
         // A whole list takes places away: not before it is known what there is.
         None if grants::all_settled(view) => Some(whole(wanted)),
+        // Cache nodes of an earlier release set what they should add.
+        None if !view.state.grants.are_told() => None,
         // Until then nothing is taken away, and no kubelet waits for what others are still asked about.
         None => changes(&view.state.told.early_places, wanted, true),
         Some(told) => {

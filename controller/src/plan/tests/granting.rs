@@ -239,6 +239,36 @@ fn a_new_leader_adds_what_it_knows_takes_no_place_away_and_says_nothing_twice() 
     assert_eq!(placed(&cluster), None);
 }
 
+#[test]
+fn a_tier_that_cannot_list_grants_loses_none_and_is_sent_a_whole_list_alone() {
+    let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+    cluster
+        .0
+        .grants
+        .heard(key(), GrantResult::Granted, secrets(&["one"]), now());
+    let mut cluster = with_image(cluster, "q", "quay.io/team/slow:1", Waiting::No);
+    assert!(placed(&cluster).unwrap().add);
+    cluster.0.grants.doubt();
+    assert_eq!(placed(&cluster), None, "it may be another tier");
+    cluster.0.grants.unlisted();
+    assert!(cluster.0.grants.is_granted(&key()));
+    assert!(
+        !cluster.plan().contains(&Action::ListGrants),
+        "not asked again and again"
+    );
+    assert_eq!(placed(&cluster), None, "it would set what it should add");
+    let mut settled = cluster;
+    let another = GrantKey {
+        repository: "quay.io/team/slow".to_owned(),
+        ..key()
+    };
+    settled
+        .0
+        .grants
+        .heard(another, GrantResult::Public, secrets(&["one"]), now());
+    assert!(placed(&settled).unwrap().replace);
+}
+
 fn with_image(mut cluster: Cluster, name: &str, image: &str, waiting: Waiting) -> Cluster {
     let mut image = PodImage::new(Place::Container, "app", image.to_owned(), true);
     image.waiting = waiting;
