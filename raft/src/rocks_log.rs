@@ -1,8 +1,11 @@
 //! The log on RocksDB.
 
+mod compactor;
+
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -10,6 +13,7 @@ use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch
 
 use crate::db::{self, to_io};
 use crate::log_io::{LogIo, LogOp, Recovered};
+use compactor::Compactor;
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
@@ -17,15 +21,19 @@ const PURGED: &[u8] = b"purged";
 
 /// A log database. Votes and entries share its write-ahead log, so their order on disk is that of their writes.
 pub(crate) struct RocksLog {
-    db: DB,
+    // Ends before the database closes.
+    compactor: Compactor,
+    db: Arc<DB>,
     /// Up to where entries are purged whose files are still there; 0 for none.
     purged: AtomicU64,
 }
 
 impl RocksLog {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let db = Arc::new(db::open_log(path)?);
         Ok(RocksLog {
-            db: db::open_log(path)?,
+            compactor: Compactor::start(Arc::clone(&db))?,
+            db,
             purged: AtomicU64::new(0),
         })
     }
@@ -96,6 +104,11 @@ impl LogIo for RocksLog {
             }
         }
         self.db.write_opt(batch, &WriteOptions::default()).map_err(to_io)?;
+        for op in ops {
+            if let LogOp::Truncate(range) = op {
+                self.compactor.add(range.clone());
+            }
+        }
         let purged = ops.iter().filter_map(|op| match op {
             LogOp::Purge { upto, .. } => Some(*upto),
             _ => None,
@@ -176,6 +189,38 @@ mod tests {
         log.write(&[put(1, 1), put(2, 2), put(3, 3)]).unwrap();
         assert_eq!(log.read(1..4, 250).unwrap().len(), 2);
         assert_eq!(log.read(1..4, 1).unwrap().len(), 1);
+    }
+
+    fn entries_in_files(log: &RocksLog) -> u64 {
+        let files = log.db.live_files().unwrap();
+        let files = files.iter().filter(|file| file.column_family_name == db::ENTRIES);
+        files.map(|file| file.num_entries).sum()
+    }
+
+    #[test]
+    fn truncated_entries_leave_the_files_and_what_came_after_them_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = RocksLog::open(temp.path()).unwrap();
+        let all: Vec<_> = (1..1001).map(|index| put(index, 1)).collect();
+        log.write(&all).unwrap();
+        log.db.flush_cf(log.entries().unwrap()).unwrap();
+        assert_eq!(entries_in_files(&log), 1000);
+
+        log.write(&[LogOp::Truncate(501..1001), put(501, 2)]).unwrap();
+
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while entries_in_files(&log) != 501 {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{} entries",
+                entries_in_files(&log)
+            );
+            std::thread::yield_now();
+        }
+        let found = log.read(500..1001, usize::MAX).unwrap();
+        assert_eq!(found, vec![(500, vec![1; 100].into()), (501, vec![2; 100].into())]);
+        drop(log);
+        RocksLog::open(temp.path()).unwrap();
     }
 
     #[test]
