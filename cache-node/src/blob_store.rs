@@ -60,6 +60,8 @@ pub struct Space {
     pub free_bytes: u64,
     /// Size of the volume, or the quota.
     pub total_bytes: u64,
+    /// The largest write that was refused of late and does not fit now either.
+    pub refused_bytes: Option<u64>,
 }
 
 /// Holds committed blobs and takes new ones.
@@ -104,6 +106,14 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Room left.
     async fn space(&self) -> Result<Space, StoreError>;
+
+    /// Says whether so many bytes could be written now. A store that remembers refusals counts a "no" as one.
+    ///
+    /// # Errors
+    /// As [`BlobStore::space`].
+    async fn has_room(&self, bytes: u64) -> Result<bool, StoreError> {
+        Ok(self.space().await?.free_bytes >= bytes)
+    }
 }
 
 /// Reads one blob, or the part of one that was written so far.

@@ -21,6 +21,9 @@ pub const FILL_NO_PROGRESS: Duration = Duration::from_secs(30);
 /// Environment variable with the node's name. The ordinal is its trailing number where the configuration has none, so
 /// that all pods of a StatefulSet share one configuration.
 const NODE_NAME_VARIABLE: &str = "KUIK_NODE_NAME";
+/// Least quota: the write-ahead logs of both databases, of 64 MiB each, and half as much for all else. With less the node
+/// could come to record nothing.
+const QUOTA_BYTES_MIN: u64 = 192 << 20;
 /// Most peers a configuration may list.
 const PEERS_MAX: usize = 99;
 
@@ -33,6 +36,8 @@ pub struct Config {
     pub ordinal: u32,
     /// Everything the node keeps lives below this directory.
     pub data_dir: PathBuf,
+    /// The most that directory may take, whatever room the volume has; `None` leaves it to the volume.
+    pub quota_bytes: Option<u64>,
     /// Copies wanted of each blob.
     pub copies: NonZeroU8,
     /// This node may found the cluster (only ordinal 0 ever does).
@@ -178,6 +183,8 @@ struct RawConfig {
     #[serde(default)]
     fill: RawFill,
     #[serde(default)]
+    storage: RawStorage,
+    #[serde(default)]
     access: AccessConfig,
 }
 
@@ -190,6 +197,12 @@ fn copies_default() -> u8 {
 struct RawFill {
     no_progress_seconds: Option<u64>,
     in_flight_max: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStorage {
+    quota_bytes: Option<u64>,
 }
 
 impl Config {
@@ -235,6 +248,7 @@ impl RawConfig {
             node_name: self.node_name.or(name).unwrap_or_else(|| format!("node-{ordinal}")),
             ordinal,
             data_dir: self.data_dir,
+            quota_bytes: self.storage.check()?,
             copies,
             allow_genesis: self.allow_genesis,
             listen: self.listen,
@@ -269,6 +283,18 @@ impl RawFill {
             no_progress,
             in_flight_max,
         })
+    }
+}
+
+impl RawStorage {
+    fn check(self) -> Result<Option<u64>, ConfigError> {
+        match self.quota_bytes {
+            Some(bytes) if bytes < QUOTA_BYTES_MIN => Err(ConfigError::Value {
+                key: "storage.quota_bytes",
+                reason: format!("must be at least {QUOTA_BYTES_MIN}: the node's own databases need that much"),
+            }),
+            quota => Ok(quota),
+        }
     }
 }
 
@@ -355,6 +381,15 @@ mod tests {
         let access = load(&text).unwrap().access;
         assert!(access.enforce);
         assert_eq!(access.keys_dir.unwrap(), PathBuf::from("/etc/kuik/kek"));
+    }
+
+    #[test]
+    fn the_volume_alone_bounds_the_data_unless_a_quota_does() {
+        assert_eq!(load(GOOD).unwrap().quota_bytes, None);
+        let with = |bytes: u64| load(&format!("{GOOD}\n[storage]\nquota_bytes = {bytes}"));
+        assert_eq!(with(QUOTA_BYTES_MIN).unwrap().quota_bytes, Some(QUOTA_BYTES_MIN));
+        let error = with(QUOTA_BYTES_MIN - 1).unwrap_err();
+        assert!(error.contains("storage.quota_bytes"), "{error}");
     }
 
     #[test]

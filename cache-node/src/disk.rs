@@ -4,6 +4,7 @@
 //! all full still serves all it has. Only a disk that does not answer makes a node unready.
 
 mod ballast;
+mod usage;
 mod volume;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use ballast::{Ballast, trim};
+pub use usage::{STORE_DIRECTORY, Usage};
 pub use volume::{Fullness, Marks, Volume};
 
 /// How often the volume is looked at: at a gigabyte per second that is half of what is kept free.
@@ -44,8 +46,12 @@ impl DiskState {
 }
 
 /// Lets the ballast go if the volume is so full that the databases could not be opened. Blocks.
-pub fn make_room_to_start(data_dir: &Path) {
-    let Ok(volume) = Volume::measure(data_dir) else { return };
+/// Counts in `usage` what is there, as no store does yet.
+pub fn make_room_to_start(data_dir: &Path, usage: &Usage) {
+    if let Err(error) = usage.look_at_all(data_dir) {
+        tracing::warn!(%error, "what the data directory takes cannot be counted");
+    }
+    let Ok(volume) = usage.measure(data_dir) else { return };
     let ballast = Ballast::of(data_dir);
     let fullness = Fullness::Ample.next(volume);
     if let Err(error) = ballast.carry_out(trim(fullness, volume, ballast.bytes())) {
@@ -55,11 +61,18 @@ pub fn make_room_to_start(data_dir: &Path) {
 
 /// Starts watching the volume of `data_dir` in `tasks`, for as long as they run. `log_disk` is told what is left for
 /// the log.
-pub fn start(data_dir: PathBuf, log_disk: LogDisk, gate: Gate, tasks: &TaskSet) -> watch::Receiver<DiskState> {
+pub fn start(
+    data_dir: PathBuf,
+    usage: Usage,
+    log_disk: LogDisk,
+    gate: Gate,
+    tasks: &TaskSet,
+) -> watch::Receiver<DiskState> {
     let (published, state) = watch::channel(DiskState::default());
     let guard = DiskGuard {
         ballast: Ballast::of(&data_dir),
         data_dir,
+        usage,
         log_disk,
         gate,
         published,
@@ -74,6 +87,7 @@ pub fn start(data_dir: PathBuf, log_disk: LogDisk, gate: Gate, tasks: &TaskSet) 
 
 struct DiskGuard {
     data_dir: PathBuf,
+    usage: Usage,
     ballast: Ballast,
     log_disk: LogDisk,
     gate: Gate,
@@ -117,8 +131,12 @@ impl DiskGuard {
     }
 
     fn measure_and_trim(&self, before: Fullness) -> JoinHandle<Fullness> {
-        let (data_dir, ballast) = (self.data_dir.clone(), self.ballast.clone());
-        tokio::task::spawn_blocking(move || match Volume::measure(&data_dir) {
+        let (data_dir, usage, ballast) = (self.data_dir.clone(), self.usage.clone(), self.ballast.clone());
+        let measure = move || {
+            usage.look_beside_blobs(&data_dir)?;
+            usage.measure(&data_dir)
+        };
+        tokio::task::spawn_blocking(move || match measure() {
             Ok(volume) => {
                 let fullness = before.next(volume);
                 if let Err(error) = ballast.carry_out(trim(fullness, volume, ballast.bytes())) {

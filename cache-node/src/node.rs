@@ -24,7 +24,7 @@ use crate::blob_store::StoreError;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::control::ControlError;
-use crate::disk::{self, DiskState};
+use crate::disk::{self, DiskState, Usage};
 use crate::metrics::start_gauges;
 use crate::registry::Registry;
 use crate::reports::Reports;
@@ -127,11 +127,13 @@ pub async fn start(
         shutdown.tasks(Phase::Flush),
     );
 
-    disk::make_room_to_start(&config.data_dir);
+    let usage = Usage::new(config.quota_bytes);
+    disk::make_room_to_start(&config.data_dir, &usage);
     let directory = DataDir::open(&config.data_dir).map_err(StartError::DataDir)?;
     let log_disk = LogDisk::default();
     let disk = disk::start(
         config.data_dir.clone(),
+        usage.clone(),
         log_disk.clone(),
         readiness.gate("disk"),
         shutdown.tasks(Phase::Work),
@@ -161,6 +163,7 @@ pub async fn start(
         member,
         gate,
         disk,
+        usage,
         shutdown: shutdown.clone(),
     };
     let formation = opened.formation;
@@ -187,6 +190,7 @@ struct Starting {
     member: Member,
     gate: Gate,
     disk: watch::Receiver<DiskState>,
+    usage: Usage,
     shutdown: Shutdown,
 }
 
@@ -200,7 +204,7 @@ impl Starting {
         self.stop_consensus_last(&ledger);
         let tasks = self.shutdown.tasks(Phase::Work).clone();
         let base = Base::start(&self.config, self.tls.as_ref(), ledger, tasks)?;
-        let disk = Disk::open(&self.config, &base, self.disk.clone()).await?;
+        let disk = Disk::open(&self.config, &base, self.disk.clone(), self.usage.clone()).await?;
         let Domain {
             blobs,
             control,

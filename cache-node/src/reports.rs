@@ -106,10 +106,7 @@ impl Reports {
         reasons.extend(disk.reasons());
         match space {
             None => reasons.push("the disk does not answer".to_owned()),
-            // A quota may be used up while the volume has room.
-            Some(space) if space.free_bytes == 0 && disk.fullness == Fullness::Ample => {
-                reasons.extend(Fullness::Low.reason().map(str::to_owned));
-            }
+            Some(space) if disk.fullness == Fullness::Ample => reasons.extend(want_of_room(space)),
             Some(_) => {}
         }
         if raft.committed.saturating_sub(raft.applied) > LAG_ENTRIES_MAX {
@@ -266,9 +263,10 @@ impl Reports {
                 blobs: Vec::new(),
             };
         };
+        let space = self.parts.store.space().await.ok();
         let mut blobs = Vec::new();
         for blob in &record.references.blobs {
-            blobs.push(self.blob(&blob.digest, blob.size).await);
+            blobs.push(self.blob(&blob.digest, blob.size, space).await);
         }
         ManifestHeld {
             digest: digest.to_string(),
@@ -280,7 +278,7 @@ impl Reports {
         }
     }
 
-    async fn blob(&self, digest: &Digest, size_bytes: u64) -> BlobHeld {
+    async fn blob(&self, digest: &Digest, size_bytes: u64, space: Option<Space>) -> BlobHeld {
         let here = self.parts.blobs.is_readable(digest).await;
         let origin = self.parts.provenance.of(digest).filter(|_| here);
         BlobHeld {
@@ -289,11 +287,12 @@ impl Reports {
             here,
             source: origin.as_ref().map(|origin| origin.source.clone()),
             fetched_at_ms: origin.map(|origin| origin.fetched_at_ms),
-            reason: Some(self.reason(digest, here)),
+            reason: Some(self.reason(digest, here, space.filter(|space| space.free_bytes < size_bytes))),
         }
     }
 
-    fn reason(&self, digest: &Digest, here: bool) -> String {
+    /// `too_little` is the room there is, if the blob does not fit in it.
+    fn reason(&self, digest: &Digest, here: bool, too_little: Option<Space>) -> String {
         if !here && self.parts.blobs.fills().iter().any(|fill| fill.digest == *digest) {
             return "fill in flight".to_owned();
         }
@@ -301,13 +300,46 @@ impl Reports {
         let own = holders.iter().position(|holder| *holder == self.parts.tier.own());
         match (own, here) {
             (Some(rank), true) => format!("copy {} of {}", rank + 1, holders.len()),
-            (Some(rank), false) => format!("copy {} of {} is missing here", rank + 1, holders.len()),
+            (Some(rank), false) => {
+                let why = too_little.map_or_else(String::new, |space| format!(": {}", does_not_fit(space)));
+                format!("copy {} of {} is missing here{why}", rank + 1, holders.len())
+            }
             (None, true) => "an extra copy, kept since it was asked for here".to_owned(),
             (None, false) => {
                 let names: Vec<_> = holders.iter().map(|holder| format!("node-{holder}")).collect();
                 format!("placed on {}", names.join(" and "))
             }
         }
+    }
+}
+
+/// What is to be said of a disk with room that was too little for something, or of a quota that is used up.
+fn want_of_room(space: Space) -> Option<String> {
+    if space.free_bytes == 0 {
+        return Fullness::Low.reason().map(str::to_owned);
+    }
+    let Space {
+        free_bytes,
+        refused_bytes,
+        ..
+    } = space;
+    refused_bytes.map(|bytes| {
+        format!(
+            "disk too small: a blob of {bytes} bytes or more is streamed and not kept here, {free_bytes} bytes are free"
+        )
+    })
+}
+
+/// Why a blob that does not fit in `space` is not here.
+fn does_not_fit(space: Space) -> String {
+    let Space {
+        free_bytes,
+        total_bytes,
+        ..
+    } = space;
+    match free_bytes {
+        0 => "disk full".to_owned(),
+        _ => format!("disk too small, {free_bytes} of {total_bytes} bytes are free"),
     }
 }
 
@@ -364,4 +396,32 @@ fn full_name(repository: &Repository, reference: &ManifestReference) -> String {
 
 fn unreadable(error: meta::ReadError) -> AdminError {
     AdminError::Unavailable(one_line(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_was_too_little_is_spoken_of_though_it_is_still_free() {
+        let said = |free_bytes, refused_bytes| {
+            let space = Space {
+                free_bytes,
+                total_bytes: 200,
+                refused_bytes,
+            };
+            (want_of_room(space).unwrap_or_default(), does_not_fit(space))
+        };
+        assert_eq!(said(180, None).0, "");
+        assert_eq!(
+            said(180, Some(300)),
+            (
+                "disk too small: a blob of 300 bytes or more is streamed and not kept here, 180 bytes are free"
+                    .to_owned(),
+                "disk too small, 180 of 200 bytes are free".to_owned()
+            )
+        );
+        let (full, why) = said(0, Some(300));
+        assert!(full.starts_with("disk full") && why == "disk full", "{full}; {why}");
+    }
 }

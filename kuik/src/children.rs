@@ -11,7 +11,7 @@ use upstream::RawUpstreamConfig;
 
 use crate::cluster::{Cluster, NodeAddresses};
 use crate::data_dir::DataDir;
-use crate::settings::{FillSettings, FreshnessSettings, Settings};
+use crate::settings::{FillSettings, FreshnessSettings, Settings, StorageSettings};
 
 /// Configuration of one `kuik-cache-node`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(crate) struct CacheNodeConfig {
     pub(crate) freshness: FreshnessSettings,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) fill: FillSettings,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) storage: StorageSettings,
 }
 
 /// The addresses one cache node listens on.
@@ -120,6 +122,7 @@ pub(crate) fn cache_node_config(
         upstream: settings.upstream,
         freshness: settings.freshness,
         fill: settings.fill,
+        storage: settings.storage,
     }
 }
 

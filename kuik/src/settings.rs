@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) freshness: FreshnessSettings,
     #[serde(default)]
     pub(crate) fill: FillSettings,
+    #[serde(default)]
+    pub(crate) storage: StorageSettings,
 }
 
 /// When a cached tag is checked against its source. The nodes know the policies.
@@ -52,6 +54,14 @@ pub(crate) struct FillSettings {
     pub(crate) no_progress_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) in_flight_max: Option<usize>,
+}
+
+/// Bounds of what each node keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StorageSettings {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quota_bytes: Option<u64>,
 }
 
 /// `HOST=URL`: what is asked of HOST is fetched from URL.

@@ -11,6 +11,7 @@ mod index;
 mod layout;
 mod patience;
 mod reader;
+mod refusals;
 mod shared;
 mod writer;
 
@@ -24,14 +25,17 @@ use self::reader::OpenBlob;
 use self::shared::{Shared, blocking};
 use self::writer::LocalWriter;
 use super::{BlobKey, BlobReader, BlobStat, BlobStore, BlobWriter, ReadError, Space, StoreError, WriteError};
+use crate::disk::Usage;
 
 /// Bounds of a [`LocalBlobStore`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LocalOptions {
     /// Most bytes of blobs to hold, those being written included. `None` leaves it to the volume.
     pub quota_bytes: Option<u64>,
     /// Bytes of the volume left alone, for the metadata that shares it. `None` takes what [`crate::disk::Marks`] says.
     pub reserve_bytes: Option<u64>,
+    /// What the data directory takes, blobs and all else; the store counts its blobs there.
+    pub usage: Usage,
     /// Blobs open at once, read or written; each takes one file descriptor.
     pub open_blobs_max: usize,
 }
@@ -41,6 +45,7 @@ impl Default for LocalOptions {
         Self {
             quota_bytes: None,
             reserve_bytes: None,
+            usage: Usage::default(),
             // Half of the 1024 descriptors that a process gets where nobody raised the limit.
             open_blobs_max: 512,
         }
@@ -119,6 +124,14 @@ impl BlobStore for LocalBlobStore {
         let measured = move || shared.budget.space(shared.layout.root());
         let measured = self.shared.patience.run(patience::STEP, measured).await;
         measured.unwrap_or_else(|error| Err(StoreError::new("measure", at, error)))
+    }
+
+    async fn has_room(&self, bytes: u64) -> Result<bool, StoreError> {
+        let has_room = self.space().await?.free_bytes >= bytes;
+        if !has_room {
+            self.shared.budget.note_refusal(bytes);
+        }
+        Ok(has_room)
     }
 }
 

@@ -61,6 +61,7 @@ impl State {
         Space {
             free_bytes: total_bytes.saturating_sub(used),
             total_bytes,
+            refused_bytes: None,
         }
     }
 

@@ -59,8 +59,8 @@ impl Blobs {
 
     /// Says whether a blob of that many bytes fits on the disk. One that cannot be measured is left to the write to judge.
     pub async fn has_room(&self, size_bytes: Option<u64>) -> bool {
-        let space = self.parts.store.space().await;
-        space.map_or(true, |space| space.free_bytes >= size_bytes.unwrap_or(1).max(1))
+        let has_room = self.parts.store.has_room(size_bytes.unwrap_or(1).max(1)).await;
+        has_room.unwrap_or(true)
     }
 
     /// Whether this node would have to ask the source, and its rate limit is for those who wait.

@@ -63,6 +63,14 @@ impl Volume {
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         })
     }
+
+    /// The part of it that may be used under a quota of which `used_bytes` are taken.
+    pub fn within(self, quota_bytes: u64, used_bytes: u64) -> Self {
+        Self {
+            free_bytes: self.free_bytes.min(quota_bytes.saturating_sub(used_bytes)),
+            total_bytes: self.total_bytes.min(quota_bytes),
+        }
+    }
 }
 
 impl Marks {
@@ -166,6 +174,24 @@ mod tests {
             let found = before.next(with(total, free_mib * MIB));
             assert_eq!(found, after, "{before:?} with {free_mib} MiB");
         }
+    }
+
+    #[test]
+    fn under_a_quota_a_large_volume_is_a_small_one() {
+        use Fullness::{Ample, Exhausted, Low};
+        // Marks of 10 GiB: 1024, 512 and 128 MiB.
+        let quota = 10 * GIB;
+        for (free, used, fullness) in [
+            (900 * GIB, 8 * GIB, Ample),
+            (900 * GIB, quota - 1023 * MIB, Low),
+            (900 * GIB, quota + GIB, Exhausted),
+            (1023 * MIB, GIB, Low),
+        ] {
+            let volume = with(1000 * GIB, free).within(quota, used);
+            assert_eq!(volume.total_bytes, quota);
+            assert_eq!(Ample.next(volume), fullness, "{free} free, {used} used");
+        }
+        assert_eq!(with(GIB, MIB).within(quota, 0), with(GIB, MIB));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::copies::{self, CopyParts, Inventory};
 use crate::desired::board::Board;
 use crate::desired::filler::{Filler, FillerParts};
 use crate::desired::observer::{self, ObserverParts};
-use crate::disk::DiskState;
+use crate::disk::{DiskState, STORE_DIRECTORY, Usage};
 use crate::feature_level;
 use crate::fill::{FillLimits, Fills, GenerationSource};
 use crate::filled::StoredBlobs;
@@ -132,8 +132,14 @@ impl Disk {
         config: &Config,
         base: &Base,
         state: watch::Receiver<DiskState>,
+        usage: Usage,
     ) -> Result<Self, StartError> {
-        let opened = LocalBlobStore::open(&config.data_dir.join("store"), LocalOptions::default()).await;
+        let options = LocalOptions {
+            quota_bytes: usage.quota_bytes(),
+            usage,
+            ..LocalOptions::default()
+        };
+        let opened = LocalBlobStore::open(&config.data_dir.join(STORE_DIRECTORY), options).await;
         let store: Arc<dyn BlobStore> = Arc::new(opened.map_err(StartError::Blobs)?);
         let provenance = open_provenance(&config.data_dir, store.as_ref()).await?;
         let cluster = view::cluster(&base.ledger.local()).map_err(StartError::State)?;

@@ -54,6 +54,11 @@ admin = "{{ .Values.listenAddress }}:8080"
 [access]
 enforce = true
 keys_dir = "/etc/kuik/kek"
+{{- with include "kuik.quotaBytes" . }}
+
+[storage]
+quota_bytes = {{ . }}
+{{- end }}
 
 [freshness]
 default = {{ toJson .Values.freshness.default }}

@@ -48,6 +48,28 @@ change, and so is what an uninstalled release left.
 {{- $available -}}
 {{- end -}}
 
+{{/* Bytes of a quantity such as 20Gi. */}}
+{{- define "kuik.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "K" 1000 "ki" 1024 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- $unit := regexFind "[A-Za-z]*$" . -}}
+{{- mulf (float64 (trimSuffix $unit .)) (float64 (get $units $unit)) | floor | printf "%.0f" -}}
+{{- end -}}
+
+{{/*
+The most a cache node may keep; empty if only its volume bounds it. The kubelet evicts a pod whose emptyDir is larger than
+its limit, and copies make all of them grow alike: a tenth is left for what is written between two looks. A volume need
+not be as small as its claim, and what is beside it on the same disk is not ours to fill.
+*/}}
+{{- define "kuik.quotaBytes" -}}
+{{- $persistence := .Values.registry.persistence -}}
+{{- $share := ternary 1.0 0.9 (not (empty (include "kuik.persistent" .))) -}}
+{{- if eq $persistence.quota "auto" -}}
+{{- mulf (float64 (include "kuik.bytes" $persistence.size)) $share | floor | printf "%.0f" -}}
+{{- else if ne $persistence.quota "none" -}}
+{{- include "kuik.bytes" $persistence.quota -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The claim, as installed or as the values have it. */}}
 {{- define "kuik.volumeClaimTemplates" -}}
 {{- $persistence := .Values.registry.persistence -}}

@@ -65,6 +65,10 @@ impl Index {
         self.read().range((from, Unbounded)).take(limit).map(stat).collect()
     }
 
+    pub(super) fn count(&self) -> u64 {
+        self.read().len() as u64
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.read().values().sum()
     }

@@ -40,8 +40,9 @@ impl Shared {
         let layout = Layout::create(root)?;
         let found = layout.scan()?;
         let index = Index::new(found.whole);
+        options.usage.set_blobs(index.count(), index.bytes());
         let shared = Self {
-            budget: Arc::new(Budget::new(options.quota_bytes, options.reserve_bytes, index.bytes())),
+            budget: Arc::new(Budget::new(&options, index.bytes())),
             layout,
             index,
             buffers: Arc::default(),
