@@ -35,6 +35,7 @@ struct Image {
     vote: Option<Bytes>,
     committed: Option<Bytes>,
     purged: Option<Bytes>,
+    purged_upto: Option<u64>,
 }
 
 impl Image {
@@ -45,6 +46,7 @@ impl Image {
             LogOp::Purge { upto, record } => {
                 self.entries = self.entries.split_off(&(upto + 1));
                 self.purged = Some(record.clone());
+                self.purged_upto = self.purged_upto.max(Some(*upto));
             }
             LogOp::Vote(record) => self.vote = Some(record.clone()),
             LogOp::Committed(record) => self.committed = Some(record.clone()),
@@ -68,10 +70,7 @@ impl MemoryLog {
         let disk = self.disk();
         let durable = disk.durable.entries.get(&index);
         // Purged entries lie in a snapshot that was durable before, whether or not the purge is yet.
-        let is_purged = |image: &Image| {
-            let first = image.entries.keys().next();
-            image.purged.is_some() && first.is_none_or(|first| index < *first)
-        };
+        let is_purged = |image: &Image| image.purged_upto.is_some_and(|upto| index <= upto);
         is_purged(&disk.durable)
             || is_purged(&disk.current)
             || (durable.is_some() && durable == disk.current.entries.get(&index))
@@ -154,5 +153,31 @@ impl LogIo for MemoryLog {
             found.push((*index, value.clone()));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(index: u64) -> LogOp {
+        let value = Bytes::from(index.to_string());
+        LogOp::Put { index, value }
+    }
+
+    #[test]
+    fn what_follows_a_purge_of_everything_is_durable_only_once_it_is_synced() {
+        let log = MemoryLog::new();
+        let record = Bytes::from_static(b"2");
+        log.write(&[put(1), put(2), LogOp::Purge { upto: 2, record }]).unwrap();
+        assert_eq!([1, 2, 3].map(|index| log.is_durable(index)), [true, true, false]);
+        log.sync().unwrap();
+        log.write(&[put(3)]).unwrap();
+        assert_eq!(
+            [1, 2, 3, 4].map(|index| log.is_durable(index)),
+            [true, true, false, false]
+        );
+        log.sync().unwrap();
+        assert_eq!([3, 4].map(|index| log.is_durable(index)), [true, false]);
     }
 }
