@@ -40,6 +40,7 @@ pub struct ClusterBuilder {
     restart: bool,
     upstreams: Vec<(String, String)>,
     arguments: Vec<String>,
+    settings: Option<String>,
     small_disks: Vec<(Volume, u64, Kind)>,
 }
 
@@ -95,6 +96,7 @@ impl Default for ClusterBuilder {
             restart: false,
             upstreams: Vec::new(),
             arguments: Vec::new(),
+            settings: None,
             small_disks: Vec::new(),
         }
     }
@@ -133,6 +135,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// What `kuik up --config` reads: TOML.
+    #[must_use]
+    pub fn settings(mut self, toml: &str) -> Self {
+        self.settings = Some(toml.to_owned());
         self
     }
 
@@ -207,6 +216,11 @@ impl ClusterBuilder {
         }
         for (host, url) in &self.upstreams {
             command.arg("--upstream").arg(format!("{host}={url}"));
+        }
+        if let Some(settings) = &self.settings {
+            let file = directory.join("settings.toml");
+            std::fs::write(&file, settings).context("write the settings")?;
+            command.arg("--config").arg(file);
         }
         command.args(&self.arguments);
         let mut kuik = Process::start(&mut command, &directory.join("kuik.log"))?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use sandbox::{Cluster, SourceRegistry, http, image, wait};
@@ -12,6 +14,8 @@ const VOLUME_BYTES: u64 = 256 * 1024 * 1024;
 const LEFT_BYTES: u64 = 8 * 1024 * 1024;
 /// Less than an eightieth: the ballast has to go.
 const ALMOST_NOTHING: u64 = 2 * 1024 * 1024;
+/// The least there may be; less than what the big image needs.
+const QUOTA_BYTES: u64 = 192 * 1024 * 1024;
 /// A pull proposes again what was not recorded, every ten seconds.
 const RECORDED_WITHIN: Duration = Duration::from_secs(90);
 /// A few looks at the disk, on a busy machine.
@@ -25,12 +29,26 @@ fn may_mount() -> bool {
     root
 }
 
+fn says(cluster: &Cluster, node: usize, what: &str) -> anyhow::Result<bool> {
+    let reasons = cluster.node_status(node)?.degraded;
+    Ok(reasons.iter().any(|reason| reason.contains(what)))
+}
+
 fn wait_until_node_says(cluster: &Cluster, node: usize, what: &str) {
-    let said = wait::until(SOON, what, || {
-        let reasons = cluster.node_status(node)?.degraded;
-        Ok(reasons.iter().any(|reason| reason.contains(what)).then_some(()))
-    });
+    let said = wait::until(SOON, what, || Ok(says(cluster, node, what)?.then_some(())));
     said.unwrap();
+}
+
+/// What the files below a directory take up.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+            // Databases remove files while they are counted.
+            metadata => metadata.map_or(0, |metadata| metadata.blocks() * 512),
+        })
+        .sum()
 }
 
 fn assert_ready(cluster: &Cluster, node: usize) {
@@ -63,6 +81,40 @@ fn pulls_go_on_when_one_node_is_full_and_the_node_says_so() {
     source.stop();
     for name in names {
         image::digests(cluster.proxy_url(), &format!("{HOST}/{name}")).unwrap();
+    }
+}
+
+#[test]
+fn nodes_with_a_quota_on_a_large_disk_stay_below_it_and_say_what_does_not_fit() {
+    let source = SourceRegistry::start().unwrap();
+    let cluster = Cluster::builder()
+        .copies(3)
+        .upstream(HOST, &source.url())
+        .settings(&format!("[storage]\nquota_bytes = {QUOTA_BYTES}\n"))
+        .start()
+        .unwrap();
+    let pulled = |name: &str| {
+        let expected = image::digests(&source.url(), name).unwrap();
+        assert_eq!(
+            image::digests(cluster.proxy_url(), &format!("{HOST}/{name}")).unwrap(),
+            expected
+        );
+    };
+    pulled("library/app:1");
+    cluster.wait_complete(&format!("{HOST}/library/app:1")).unwrap();
+    let (_, bytes) = image::largest_blob(&source.url(), "library/big:1").unwrap();
+    for node in 0..3 {
+        let disk = cluster.node_status(node).unwrap().disk;
+        assert!(disk.total_bytes == QUOTA_BYTES && disk.free_bytes < bytes, "{disk:?}");
+    }
+    for _ in 0..3 {
+        pulled("library/big:1");
+    }
+    assert!((0..3).any(|node| says(&cluster, node, "disk too small").unwrap()));
+    for node in 0..3 {
+        assert_ready(&cluster, node);
+        let taken = bytes_below(&cluster.nodes()[node].data);
+        assert!(taken <= QUOTA_BYTES, "node {node} takes {taken}");
     }
 }
 
