@@ -35,12 +35,15 @@ impl GrantKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GrantResult {
     Granted,
-    /// It was granted before, and the source refuses the secrets now: what is cached is still served, for a day.
+    /// It was granted before, and the source refuses the secrets now or they are gone: what is cached is still served, for
+    /// a day.
     Standing,
     /// Anyone may use it.
     Public,
     /// No secret that the pods name fits the repository.
     NoSecret,
+    /// None that may be read fits, and some may not be read.
+    Unread,
     /// None of the secrets works.
     Refused,
     /// The tier or the source did not answer.
@@ -98,17 +101,20 @@ impl Grants {
         self.get(key).is_some_and(Grant::is_held)
     }
 
-    /// Remembers an answer. A source that did not answer takes nothing away.
+    /// Remembers an answer. A source that did not answer, or a secret that could not be read, takes nothing away; a secret
+    /// that is gone does so after a while.
     pub(crate) fn heard(&mut self, key: GrantKey, result: GrantResult, tried: BTreeSet<SecretName>, now: Timestamp) {
         let before = self.all.get(&key);
         let stays = before.filter(|before| before.is_held());
-        let result = match (stays, result) {
-            (Some(before), GrantResult::Unreachable | GrantResult::NoSecret) => before.result,
-            (_, result) => result,
-        };
         let worked_at = stays
             .filter(|_| result != GrantResult::Granted)
             .map_or(now, |before| before.worked_at);
+        let result = match (stays, result) {
+            (Some(before), GrantResult::Unreachable | GrantResult::Unread) => before.result,
+            (Some(_), GrantResult::NoSecret) => GrantResult::Standing,
+            (None, GrantResult::Unread) => GrantResult::NoSecret,
+            (_, result) => result,
+        };
         let heard = Grant {
             result,
             at: now,
@@ -173,6 +179,7 @@ fn adopted(info: GrantInfo, now: Timestamp) -> (GrantKey, Grant) {
     let verified_at = time(info.verified_at_ms).min(now);
     let refused_since = Some(info.refused_since_ms).filter(|since| *since > 0).map(time);
     let kept_at_least = now - (KEPT_FOR - FOUND_KEPT_FOR);
+    let used_at = verified_at.max(kept_at_least);
     let key = GrantKey {
         namespace: info.namespace,
         repository: info.repository,
@@ -189,8 +196,8 @@ fn adopted(info: GrantInfo, now: Timestamp) -> (GrantKey, Grant) {
         } else {
             verified_at
         },
-        worked_at: refused_since.unwrap_or(now),
-        used_at: verified_at.max(kept_at_least),
+        worked_at: refused_since.unwrap_or(used_at),
+        used_at,
         tried: None,
     };
     (key, grant)

@@ -19,6 +19,13 @@ use crate::image::Image;
 /// own deadlines, still end before the action's.
 const TRYING_MAX: Duration = Duration::from_secs(15);
 
+/// What pull secrets hold for a repository.
+struct Found {
+    credentials: Vec<Credential>,
+    /// Whether all that there are could be read.
+    all_read: bool,
+}
+
 impl Executor {
     pub(super) async fn grant(
         &self,
@@ -35,11 +42,11 @@ impl Executor {
         let Some(parsed) = images.first().and_then(|image| Image::parse(image).ok()) else {
             return Ok(Outcome::Done);
         };
-        let credentials = self.credentials(&all, parsed.repository()).await?;
-        let (result, notice) = if credentials.is_empty() {
-            (GrantResult::NoSecret, None)
-        } else {
-            self.try_images(&key, images, &credentials).await?
+        let Found { credentials, all_read } = self.credentials(&all, parsed.repository()).await?;
+        let (result, notice) = match (credentials.is_empty(), all_read) {
+            (false, _) => self.try_images(&key, images, &credentials).await?,
+            (true, true) => (GrantResult::NoSecret, None),
+            (true, false) => (GrantResult::Unread, None),
         };
         Ok(Outcome::Granted {
             key,
@@ -147,17 +154,15 @@ impl Executor {
     }
 
     /// What the secrets hold for a repository. One that is missing or may not be read is passed over, as a kubelet does.
-    async fn credentials(
-        &self,
-        secrets: &[SecretName],
-        repository: &SourceRepository,
-    ) -> Result<Vec<Credential>, ActionError> {
+    async fn credentials(&self, secrets: &[SecretName], repository: &SourceRepository) -> Result<Found, ActionError> {
         let mut credentials = Vec::new();
+        let mut all_read = true;
         for secret in secrets {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace);
             let found = match api.get_opt(&secret.name).await {
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     tracing::warn!(%secret, "pull secret may not be read");
+                    all_read = false;
                     None
                 }
                 found => found?,
@@ -169,6 +174,6 @@ impl Executor {
                 origin: secret.to_string(),
             }));
         }
-        Ok(credentials)
+        Ok(Found { credentials, all_read })
     }
 }

@@ -197,7 +197,7 @@ fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
         GrantResult::Unreachable => RETRY_AFTER,
         _ if demand.fails => RETRY_AFTER,
         GrantResult::Refused | GrantResult::Standing => REFUSED_AGAIN_AFTER,
-        GrantResult::Granted | GrantResult::Public | GrantResult::NoSecret => AGAIN_AFTER,
+        GrantResult::Granted | GrantResult::Public | GrantResult::NoSecret | GrantResult::Unread => AGAIN_AFTER,
     };
     is_past(grant.at, wait, now)
 }

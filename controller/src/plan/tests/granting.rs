@@ -120,6 +120,38 @@ fn a_secret_that_the_source_refuses_now_is_good_for_a_day() {
 }
 
 #[test]
+fn a_secret_that_is_gone_is_good_for_a_day_and_one_that_cannot_be_read_for_ever() {
+    for (heard, expected) in [
+        (GrantResult::NoSecret, true),
+        (GrantResult::Unread, false),
+        (GrantResult::Unreachable, false),
+    ] {
+        let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
+        let tried = secrets(&["one"]);
+        cluster
+            .0
+            .grants
+            .heard(key(), GrantResult::Granted, tried.clone(), now());
+        for hours in [1, 12, 23] {
+            cluster
+                .0
+                .grants
+                .heard(key(), heard, tried.clone(), now() + hours.hours());
+            assert!(cluster.0.grants.is_granted(&key()), "{heard:?}");
+        }
+        let revoked = |hours: i64| {
+            let actions = plan(&cluster.0, &policy(), now() + hours.hours()).actions;
+            actions.contains(&Action::Revoke { key: key() })
+        };
+        assert_eq!((revoked(23), revoked(24)), (false, expected), "{heard:?}");
+    }
+    let mut grants = crate::grant::Grants::default();
+    grants.heard(key(), GrantResult::Unread, secrets(&["one"]), now());
+    let asked_in_vain = grants.get(&key()).unwrap().result;
+    assert_eq!(asked_in_vain, GrantResult::NoSecret, "its pods pull directly");
+}
+
+#[test]
 fn a_grant_that_no_pod_used_for_a_day_is_taken_back() {
     let mut cluster = Cluster::new();
     cluster
