@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{ObjectsByImage, Policy, View};
 use crate::action::{Action, SecretName};
-use crate::grant::{Grant, GrantKey, GrantResult, Grants};
+use crate::grant::{Grant, GrantKey, GrantResult};
 use crate::image::Image;
 use crate::pod::{PodFacts, Waiting};
 use crate::state::{State, TierView};
@@ -63,7 +63,7 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
         secrets: demand.secrets.iter().take(SECRETS_MAX).cloned().collect(),
         accounts: demand.accounts.iter().take(SECRETS_MAX).cloned().collect(),
     });
-    asked.chain(unused(grants, &view.demands, view.now)).collect()
+    asked.chain(ended(view)).collect()
 }
 
 /// Whether it has been asked about all grants, so that a whole list of placements can be true.
@@ -202,10 +202,13 @@ fn is_due(grant: Option<&Grant>, demand: &Demand, now: Timestamp) -> bool {
     is_past(grant.at, wait, now)
 }
 
-/// Grants that no pod has used for long, and those whose secrets the source has refused for as long.
-fn unused(grants: &Grants, demands: &Demands, now: Timestamp) -> Vec<Action> {
-    let ended = grants.iter().filter(|(key, grant)| {
-        let unused = !demands.contains_key(*key) && is_past(grant.used_at, KEPT_FOR, now);
+/// Grants that no pod has used for long, once it is known what may make pods, and those whose secrets the source has
+/// refused, or that are gone, for as long.
+fn ended(view: &View<'_>) -> Vec<Action> {
+    let now = view.now;
+    let is_known = view.state.workloads.are_synced();
+    let ended = view.state.grants.iter().filter(|(key, grant)| {
+        let unused = is_known && !view.demands.contains_key(*key) && is_past(grant.used_at, KEPT_FOR, now);
         let refused = grant.result == GrantResult::Standing && is_past(grant.worked_at, KEPT_FOR, now);
         grant.is_held() && (unused || refused)
     });
