@@ -30,8 +30,9 @@ use each::{decided_anew, each, release};
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Controllers give their lease back within seconds, and are killed after ten.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-/// All pods of a large cluster, a few at once. All steps together stay below the two minutes that an uninstall hook is given.
-const PODS_DEADLINE: Duration = Duration::from_secs(45);
+/// All pods of a large cluster, a few at once. All steps together stay ten seconds below the two minutes that an uninstall
+/// hook is given: its container takes some of them to start.
+const PODS_DEADLINE: Duration = Duration::from_secs(35);
 /// All CachedImages, all Repositories, or all secrets.
 const OBJECTS_DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is looked whether the controllers are gone.
