@@ -65,7 +65,10 @@ pub(crate) enum Action {
         accounts: Vec<String>,
     },
     /// Asks the tier which grants there are.
-    ListGrants,
+    ListGrants {
+        /// How often it had been doubted by then.
+        doubts: u64,
+    },
     /// Has the tier forget a grant.
     Revoke { key: GrantKey },
     /// Tells the tier which nodes run pods of private repositories.
@@ -219,7 +222,7 @@ impl Action {
             Self::ImageStatus { name, .. } => ActionKey::ImageStatus(name.clone()),
             Self::RepositoryStatus { name, .. } => ActionKey::RepositoryStatus(name.clone()),
             Self::Desire(_) => ActionKey::Desired,
-            Self::ListGrants => ActionKey::GrantList,
+            Self::ListGrants { .. } => ActionKey::GrantList,
             Self::Grant { key, .. } | Self::Revoke { key } => ActionKey::Grant(key.clone()),
             Self::Place(_) => ActionKey::Places,
             Self::TellRepository { about, .. } => ActionKey::Told(about.name.clone().unwrap_or_default()),

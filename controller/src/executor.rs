@@ -45,6 +45,7 @@ pub(crate) enum Outcome {
     GrantsListed {
         grants: Option<Vec<GrantInfo>>,
         asked_at: Timestamp,
+        doubts: u64,
     },
     Revoked(GrantKey),
 }
@@ -128,10 +129,14 @@ impl Executor {
                 secrets,
                 accounts,
             } => self.grant(key, &images, secrets, &accounts).await,
-            Action::ListGrants => {
+            Action::ListGrants { doubts } => {
                 let asked_at = Timestamp::now();
                 let grants = self.tier.list_grants().await?;
-                Ok(Outcome::GrantsListed { grants, asked_at })
+                Ok(Outcome::GrantsListed {
+                    grants,
+                    asked_at,
+                    doubts,
+                })
             }
             Action::Revoke { key } => {
                 self.tier.revoke(&key.namespace, &key.repository).await?;

@@ -76,6 +76,8 @@ impl Grant {
 pub(crate) struct Grants {
     all: BTreeMap<GrantKey, Grant>,
     listing: Listing,
+    /// How often the tier was doubted: what was asked before says nothing of what it holds now.
+    doubts: u64,
 }
 
 /// Whether the tier has said which there are.
@@ -138,15 +140,27 @@ impl Grants {
     /// The tier may have lost what it held.
     pub(crate) fn doubt(&mut self) {
         self.listing = Listing::NotAsked;
+        self.doubts += 1;
     }
 
-    /// The tier cannot tell what it holds: nothing is concluded from that.
-    pub(crate) fn unlisted(&mut self) {
-        self.listing = Listing::CannotTell;
+    /// Goes with a question for the list, and comes back with the answer.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.doubts
+    }
+
+    /// Takes in what the tier answered; nothing if it cannot tell. An answer from before a doubt is none.
+    pub(crate) fn answered(&mut self, grants: Option<Vec<GrantInfo>>, asked_at: Timestamp, doubts: u64) {
+        if doubts != self.doubts {
+            return;
+        }
+        match grants {
+            Some(grants) => self.listed(grants, asked_at),
+            None => self.listing = Listing::CannotTell,
+        }
     }
 
     /// Takes over what the tier holds, and forgets what it does not hold. What was heard since it was asked stays.
-    pub(crate) fn listed(&mut self, grants: Vec<GrantInfo>, asked_at: Timestamp) {
+    fn listed(&mut self, grants: Vec<GrantInfo>, asked_at: Timestamp) {
         let held: BTreeMap<GrantKey, Grant> = grants.into_iter().map(|info| adopted(info, asked_at)).collect();
         // Grants are remembered by the second.
         let is_older = |grant: &Grant| grant.at.as_second() < asked_at.as_second();

@@ -145,10 +145,10 @@ impl Reconciler {
             Outcome::Desired(request) => self.state.told.heard(request),
             Outcome::Placed(request) => self.state.told.heard_places(request),
             Outcome::GrantsListed {
-                grants: Some(grants),
+                grants,
                 asked_at,
-            } => self.state.grants.listed(grants, asked_at),
-            Outcome::GrantsListed { grants: None, .. } => self.state.grants.unlisted(),
+                doubts,
+            } => self.state.grants.answered(grants, asked_at, doubts),
             Outcome::Revoked(key) => self.state.grants.forget(&key),
             Outcome::Granted {
                 key,

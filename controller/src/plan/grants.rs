@@ -51,7 +51,8 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
     }
     let grants = &view.state.grants;
     if !grants.is_listed() {
-        return vec![Action::ListGrants];
+        let doubts = grants.doubts();
+        return vec![Action::ListGrants { doubts }];
     }
     let due = view
         .demands

@@ -56,7 +56,7 @@ impl Cluster {
             synced: true,
             ..ImageChanges::default()
         }));
-        state.grants.listed(Vec::new(), now());
+        state.grants.answered(Some(Vec::new()), now(), 0);
         for kind in WorkloadKind::ALL {
             for list in [Seen::ListBegins, Seen::ListEnds] {
                 state.apply(Change::Workload(kind, list));

@@ -285,10 +285,10 @@ fn a_tier_that_cannot_list_grants_loses_none_and_is_sent_a_whole_list_alone() {
     assert!(placed(&cluster).unwrap().add);
     cluster.0.grants.doubt();
     assert_eq!(placed(&cluster), None, "it may be another tier");
-    cluster.0.grants.unlisted();
+    cluster.0.grants.answered(None, now(), 1);
     assert!(cluster.0.grants.is_granted(&key()));
     assert!(
-        !cluster.plan().contains(&Action::ListGrants),
+        !cluster.plan().contains(&Action::ListGrants { doubts: 1 }),
         "not asked again and again"
     );
     assert_eq!(placed(&cluster), None, "it would set what it should add");
@@ -373,9 +373,11 @@ fn found(verified_hours_ago: i64) -> GrantInfo {
 fn a_new_leader_asks_the_tier_for_grants_before_it_asks_any_source() {
     let mut cluster = pod_with_secret(Cluster::new(), "p", Some("one"));
     cluster.0.grants.doubt();
-    assert!(cluster.plan().contains(&Action::ListGrants));
+    assert!(cluster.plan().contains(&Action::ListGrants { doubts: 1 }));
     assert_eq!(asked_after(&cluster, 0), None);
-    cluster.0.grants.listed(vec![found(0)], now());
+    cluster.0.grants.answered(Some(Vec::new()), now(), 0);
+    assert!(!cluster.0.grants.is_listed(), "asked before the tier was doubted");
+    cluster.0.grants.answered(Some(vec![found(0)]), now(), 1);
     assert_eq!(asked_after(&cluster, 0), None, "what stands is not asked for again");
     assert!(asked_after(&cluster, 1).is_some());
     let placed = placed(&cluster).unwrap();
@@ -391,7 +393,7 @@ fn a_grant_whose_last_pod_went_before_this_leader_began_is_taken_back() {
     // (verified hours ago, taken back after, not yet after)
     for (verified, after, not_yet) in [(0, 24, 23), (6, 18, 17), (48, 12, 11)] {
         let mut cluster = Cluster::new();
-        cluster.0.grants.listed(vec![found(verified)], now());
+        cluster.0.grants.answered(Some(vec![found(verified)]), now(), 0);
         assert!(!revoked(&cluster, not_yet) && revoked(&cluster, after), "{verified}");
         let used = pod_with_secret(cluster, "p", Some("one"));
         assert!(!revoked(&used, after), "{verified}");
