@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Chart, chart};
 
+const GIB: i64 = 1 << 30;
+
 fn claims(chart: &Chart) -> Value {
     let objects = chart.render();
     let set = objects.of("StatefulSet").next().unwrap();
@@ -45,6 +47,32 @@ fn volumes_are_claimed_where_asked_for() {
         .set("registry.persistence.enabled=true")
         .set("registry.persistence.accessModes=ReadWriteMany");
     assert_eq!(self::claims(&v1)[0]["spec"]["accessModes"], json!(["ReadWriteMany"]));
+}
+
+#[test]
+fn a_cache_node_keeps_less_than_what_it_is_evicted_for() {
+    let Some(chart) = chart() else { return };
+    let quota = |values: &[&str]| {
+        let chart = values.iter().fold(chart.clone(), |chart, value| chart.set(value));
+        let configuration = chart.render().configuration("cache-node.toml");
+        let storage = configuration.get("storage")?;
+        storage["quota_bytes"].as_integer()
+    };
+    let persistent = "registry.persistence.enabled=true";
+    for (values, expected) in [
+        (vec![], Some(18 * GIB)),
+        (vec!["registry.persistence.size=1.5Gi"], Some(1_449_551_462)),
+        (vec!["registry.persistence.size=30G"], Some(27_000_000_000)),
+        (vec![persistent], Some(20 * GIB)),
+        (vec![persistent, "registry.persistence.quota=1Ti"], Some(1024 * GIB)),
+        (vec![persistent, "registry.persistence.quota=none"], None),
+    ] {
+        assert_eq!(quota(&values), expected, "{values:?}");
+    }
+    let tiny = chart.clone().set("registry.persistence.size=70Mi").text().unwrap_err();
+    assert!(tiny.contains("raise size or quota"), "{tiny}");
+    let word = chart.clone().set("registry.persistence.quota=lots").text().unwrap_err();
+    assert!(word.contains("quota"), "{word}");
 }
 
 #[test]
