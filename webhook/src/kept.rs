@@ -4,6 +4,11 @@ use std::fmt;
 
 use proto::v1::Admission;
 
+use crate::tier::Answer;
+
+/// Of a reason of the tier this much is written on a pod.
+const REASON_CHARS_MAX: usize = 200;
+
 /// Why an image keeps, or gets back, the reference its user wrote. Printed as `Word: sentence`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
@@ -29,12 +34,12 @@ pub enum Kept {
     NoGrant,
     /// Private, and nobody has a grant.
     NeedsCredentials,
-    /// The tier cannot reach or does not trust the source.
-    SourceUnreachable,
+    /// The tier cannot reach or does not trust the source; with its reason, which may be empty.
+    SourceUnreachable(String),
     /// The source does not have it.
     NotFound,
-    /// The tier cannot serve.
-    TierNotReady,
+    /// The tier cannot serve; with its reason, which may be empty.
+    TierNotReady(String),
     /// No cache node answered in time.
     TierSilent,
     /// No proxy is ready to be pulled through.
@@ -66,14 +71,14 @@ impl Kept {
     ];
 
     /// What the tier's answer means for an image; nothing where it may be rewritten.
-    pub fn by_admission(admission: Admission) -> Option<Self> {
-        match admission {
+    pub fn by_answer(answer: &Answer) -> Option<Self> {
+        match answer.admission {
             Admission::Admitted => None,
             Admission::NoGrant => Some(Self::NoGrant),
             Admission::NeedsCredentials => Some(Self::NeedsCredentials),
-            Admission::SourceUnreachable => Some(Self::SourceUnreachable),
+            Admission::SourceUnreachable => Some(Self::SourceUnreachable(printable(&answer.reason))),
             Admission::NotFound => Some(Self::NotFound),
-            Admission::NotReady | Admission::Unspecified => Some(Self::TierNotReady),
+            Admission::NotReady | Admission::Unspecified => Some(Self::TierNotReady(printable(&answer.reason))),
         }
     }
 
@@ -95,9 +100,9 @@ impl Kept {
             Self::Loop(_) => 7,
             Self::NoGrant => 8,
             Self::NeedsCredentials => 9,
-            Self::SourceUnreachable => 10,
+            Self::SourceUnreachable(_) => 10,
             Self::NotFound => 11,
-            Self::TierNotReady => 12,
+            Self::TierNotReady(_) => 12,
             Self::TierSilent => 13,
             Self::NoProxy => 14,
             Self::NoProxyThere(_) => 15,
@@ -129,17 +134,37 @@ impl fmt::Display for Kept {
             Self::NeedsCredentials => {
                 f.write_str("NeedsCredentials: the source wants credentials, and none has opened it yet")
             }
-            Self::SourceUnreachable => {
-                f.write_str("SourceUnreachable: the cache does not reach or trust its registry, and does not hold it")
-            }
+            Self::SourceUnreachable(reason) => write!(
+                f,
+                "SourceUnreachable: the cache does not reach or trust its registry, and does not hold it{}",
+                behind(reason)
+            ),
             Self::NotFound => f.write_str("NotFound: its registry does not have it"),
-            Self::TierNotReady => f.write_str("TierNotReady: the cache cannot serve pulls now"),
+            Self::TierNotReady(reason) => {
+                write!(f, "TierNotReady: the cache cannot serve pulls now{}", behind(reason))
+            }
             Self::TierSilent => f.write_str("TierSilent: no cache node answered in time"),
             Self::NoProxy => f.write_str("NoProxy: no proxy is known to be ready"),
             Self::NotEveryNode => f.write_str(
                 "NotEveryNode: a node lacks its proxy now, and this image could not be put back if the pod came there",
             ),
         }
+    }
+}
+
+/// What another program says, as it may stand in an annotation.
+fn printable(reason: &str) -> String {
+    let shown = |char: char| match char {
+        ' '..='~' => char,
+        _ => '?',
+    };
+    reason.chars().map(shown).take(REASON_CHARS_MAX).collect()
+}
+
+fn behind(reason: &str) -> String {
+    match reason {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
     }
 }
 
@@ -163,9 +188,25 @@ mod tests {
     #[test]
     fn every_admission_but_one_keeps_the_image() {
         for admission in (0..=6).map(|number| Admission::try_from(number).unwrap()) {
-            let kept = Kept::by_admission(admission);
+            let kept = Kept::by_answer(&admission.into());
             assert_eq!(kept.is_none(), admission == Admission::Admitted, "{admission:?}");
         }
+    }
+
+    #[test]
+    fn the_tiers_reason_stands_behind_ours_bounded_and_printable() {
+        let kept = |admission, reason: &str| {
+            let reason = reason.to_owned();
+            Kept::by_answer(&Answer { admission, reason }).unwrap().to_string()
+        };
+        assert_eq!(
+            kept(Admission::NotReady, "no controller\n\u{202e}is heard"),
+            "TierNotReady: the cache cannot serve pulls now (no controller??is heard)"
+        );
+        assert!(kept(Admission::SourceUnreachable, "no quorum").ends_with("does not hold it (no quorum)"));
+        assert!(kept(Admission::NotReady, "").ends_with("pulls now"));
+        let long = kept(Admission::NotReady, &"é".repeat(9000));
+        assert_eq!(long.matches('?').count(), REASON_CHARS_MAX);
     }
 
     #[test]

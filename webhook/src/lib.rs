@@ -26,3 +26,4 @@ pub use app::start;
 pub use config::{Config, ConfigError, NodeAddress, ProxyDaemonSet};
 pub use metrics::Metrics;
 pub use serving::CertificateFiles;
+pub use tier::Answer;

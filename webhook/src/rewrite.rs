@@ -14,12 +14,12 @@ use json_patch::Patch;
 use proto::pod::{
     ANNOTATION_NOT_REWRITTEN, ANNOTATION_RESTORED, ANNOTATION_REWRITE_IMAGES, LABEL_MANAGED, original_image_key,
 };
-use proto::v1::Admission;
 
 use crate::kept::Kept;
 use crate::pod::{Pod, Slot};
 use crate::policy::Policy;
 use crate::proxies::Proxies;
+use crate::tier::Answer;
 use patch::PatchBuilder;
 use standing::{Candidate, Standing};
 
@@ -68,7 +68,7 @@ pub enum Admissions {
     /// It was not asked, or did not answer: nothing is rewritten.
     Withheld(Kept),
     /// Its answer for each reference; one that is missing is not admitted.
-    Answered(BTreeMap<String, Admission>),
+    Answered(BTreeMap<String, Answer>),
 }
 
 /// What becomes of an image.
@@ -192,11 +192,11 @@ fn admitted(candidates: Vec<Candidate>, admissions: &Admissions) -> Result<(Stri
         let why = match admissions {
             Admissions::Withheld(why) => Some(why.clone()),
             Admissions::Answered(answers) => {
-                let answer = answers.get(&canonical).copied();
-                Kept::by_admission(answer.unwrap_or(Admission::Unspecified))
+                let missing = || Some(Kept::TierNotReady(String::new()));
+                answers.get(&canonical).map_or_else(missing, Kept::by_answer)
             }
         };
-        let has_registry = why != Some(Kept::SourceUnreachable);
+        let has_registry = !matches!(why, Some(Kept::SourceUnreachable(_)));
         let why = match (rewritten, why) {
             (Ok(rewritten), None) => return Ok((original, rewritten)),
             (Err(by_rule), _) => by_rule,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use proto::v1::control_client::ControlClient;
-use proto::v1::{Admission, AdmitRequest};
+use proto::v1::{Admission, AdmitReply, AdmitRequest};
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
@@ -31,7 +31,7 @@ const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// A node that failed is asked last for this long.
 const PASSED_OVER: Duration = Duration::from_secs(5);
-/// An answer is two bytes per image.
+/// An answer is two bytes per image, and a sentence where one is not admitted.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The cache nodes.
@@ -46,14 +46,37 @@ struct Node {
     failed_at: Mutex<Option<Instant>>,
 }
 
+/// What the tier says of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it may be pulled through the cache.
+    pub admission: Admission,
+    /// Why not, for people; empty where nothing is said.
+    pub reason: String,
+}
+
+impl From<Admission> for Answer {
+    fn from(admission: Admission) -> Self {
+        let reason = String::new();
+        Self { admission, reason }
+    }
+}
+
+/// Admissions with their reasons, of which nodes of an earlier release send none.
+fn answers(reply: &AdmitReply) -> Vec<Answer> {
+    let reasons = reply.reasons.iter().cloned().chain(std::iter::repeat(String::new()));
+    let both = reply.admissions().zip(reasons);
+    both.map(|(admission, reason)| Answer { admission, reason }).collect()
+}
+
 /// No node answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no cache node answered in time")]
 pub(crate) struct Silent;
 
 enum Heard {
-    Usable(Vec<Admission>),
-    NotReady(Vec<Admission>),
+    Usable(Vec<Answer>),
+    NotReady(Vec<Answer>),
     Failed,
 }
 
@@ -81,21 +104,21 @@ impl Tier {
         namespace: &str,
         references: Vec<String>,
         deadline: Instant,
-    ) -> Result<BTreeMap<String, Admission>, Silent> {
+    ) -> Result<BTreeMap<String, Answer>, Silent> {
         let began = Instant::now();
         let deadline = deadline.min(began + ANSWER_DEADLINE);
         let request = AdmitRequest {
             namespace: namespace.to_owned(),
             references,
         };
-        let (outcome, admissions) = match self.ask_around(&request, deadline).await {
-            Heard::Usable(admissions) => (TierOutcome::Answered, Some(admissions)),
-            Heard::NotReady(admissions) => (TierOutcome::NotReady, Some(admissions)),
+        let (outcome, answers) = match self.ask_around(&request, deadline).await {
+            Heard::Usable(answers) => (TierOutcome::Answered, Some(answers)),
+            Heard::NotReady(answers) => (TierOutcome::NotReady, Some(answers)),
             Heard::Failed => (TierOutcome::Silent, None),
         };
         self.metrics.tier(outcome, began.elapsed());
-        let admissions = admissions.ok_or(Silent)?;
-        Ok(request.references.into_iter().zip(admissions).collect())
+        let answers = answers.ok_or(Silent)?;
+        Ok(request.references.into_iter().zip(answers).collect())
     }
 
     async fn ask_around(&self, request: &AdmitRequest, deadline: Instant) -> Heard {
@@ -109,7 +132,7 @@ impl Tier {
             let overtake = sleep_until(deadline.min(Instant::now() + OVERTAKE_AFTER));
             tokio::select! {
                 heard = asked.next() => match heard {
-                    Some(Heard::Usable(admissions)) => return Heard::Usable(admissions),
+                    Some(Heard::Usable(answers)) => return Heard::Usable(answers),
                     Some(not_ready @ Heard::NotReady(_)) => best = not_ready,
                     Some(Heard::Failed) => {}
                     None => return best,
@@ -143,11 +166,10 @@ impl Node {
         match client.admit(request).await {
             Ok(reply) if reply.get_ref().admissions.len() == n_references => {
                 silence.broken();
-                let admissions: Vec<Admission> = reply.get_ref().admissions().collect();
-                if admissions.contains(&Admission::NotReady) {
-                    Heard::NotReady(admissions)
-                } else {
-                    Heard::Usable(admissions)
+                let answers = answers(reply.get_ref());
+                match answers.iter().any(|answer| answer.admission == Admission::NotReady) {
+                    true => Heard::NotReady(answers),
+                    false => Heard::Usable(answers),
                 }
             }
             Ok(_other_length) => {

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use proto::v1::Admission;
+
 use super::tests::{PORT, parse, rules, subject};
 use super::*;
 
@@ -87,7 +89,7 @@ fn answers(subject: &Subject, rules: &Rules, salt: u32) -> Admissions {
     let references = references(subject, rules).into_iter();
     Admissions::Answered(
         references
-            .map(|reference| (reference.clone(), answer(&reference)))
+            .map(|reference| (reference.clone(), answer(&reference).into()))
             .collect(),
     )
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use proto::v1::Admission;
+
 use super::*;
 
 pub(super) const PORT: u16 = 7439;
@@ -31,7 +33,7 @@ fn admissions(subject: &Subject, rules: &Rules, refused: &[(&str, Admission)]) -
     let answers = references(subject, rules).into_iter().map(|reference| {
         let refused = refused.iter().find(|(image, _)| *image == reference);
         let admission = refused.map_or(Admission::Admitted, |(_, admission)| *admission);
-        (reference, admission)
+        (reference, admission.into())
     });
     Admissions::Answered(answers.collect())
 }

@@ -24,6 +24,9 @@ pub enum Mood {
     Miscounts,
 }
 
+/// What a node says that cannot serve.
+pub const WHY_NOT_READY: &str = "no controller was heard for a while";
+
 #[derive(Clone)]
 pub struct FakeControl {
     mood: Arc<Mutex<Mood>>,
@@ -109,7 +112,10 @@ impl Control for FakeControl {
             Mood::Refuses => return Err(Status::unavailable("told to refuse")),
             Mood::Hangs => std::future::pending().await,
         };
-        let reasons = Vec::new();
+        let reasons = match mood {
+            Mood::NotReady => vec![WHY_NOT_READY.to_owned(); request.references.len()],
+            _ => Vec::new(),
+        };
         Ok(Response::new(AdmitReply { admissions, reasons }))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use testkit::eventually;
 
 use crate::certificates::Authority;
-use crate::fake_control::{FakeControl, Mood};
+use crate::fake_control::{FakeControl, Mood, WHY_NOT_READY};
 use crate::harness::{image, pod, reason, start, start_signed, webhook};
 use crate::relay::Relay;
 
@@ -85,6 +85,7 @@ async fn tier_that_cannot_serve_says_so() {
     let (created, _took) = webhook.create("default", &pod("nginx")).await;
     assert_eq!(image(&created), "nginx");
     assert_eq!(reason(&created).as_deref(), Some("TierNotReady"));
+    assert!(created["metadata"]["annotations"].to_string().contains(WHY_NOT_READY));
 }
 
 #[tokio::test]
