@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use ballast::{Ballast, trim};
+use ballast::{Ballast, Trim, trim};
 pub use usage::{STORE_DIRECTORY, Usage};
 pub use volume::{Fullness, Marks, Volume};
 
@@ -53,8 +53,10 @@ pub fn make_room_to_start(data_dir: &Path, usage: &Usage) {
     }
     let Ok(volume) = usage.measure(data_dir) else { return };
     let ballast = Ballast::of(data_dir);
-    let fullness = Fullness::Ample.next(volume);
-    if let Err(error) = ballast.carry_out(trim(fullness, volume, ballast.bytes())) {
+    let wanted = trim(Fullness::Ample.next(volume), volume, ballast.bytes());
+    if wanted == Trim::Drop
+        && let Err(error) = ballast.carry_out(wanted)
+    {
         tracing::warn!(%error, "the ballast file is left as it is");
     }
 }

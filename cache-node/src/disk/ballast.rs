@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -17,6 +19,9 @@ const NAME: &str = "ballast";
 #[derive(Clone, Debug)]
 pub(super) struct Ballast {
     path: PathBuf,
+    set_aside: fn(&File, u64) -> io::Result<()>,
+    /// Whether the file system cannot set bytes aside: it will not learn to.
+    given_up: Arc<AtomicBool>,
 }
 
 /// What is to be done with a ballast.
@@ -49,6 +54,8 @@ impl Ballast {
     pub(super) fn of(data_dir: &Path) -> Self {
         Self {
             path: data_dir.join(NAME),
+            set_aside,
+            given_up: Arc::default(),
         }
     }
 
@@ -60,21 +67,35 @@ impl Ballast {
     /// Carries out a decision.
     ///
     /// # Errors
-    /// What the system said. File systems that cannot set bytes aside leave nothing behind.
+    /// What the system said. Where bytes cannot be set aside nothing is left behind, and it is said once.
     pub(super) fn carry_out(&self, trim: Trim) -> io::Result<()> {
         match trim {
             Trim::Leave => Ok(()),
             Trim::Drop => std::fs::remove_file(&self.path),
-            Trim::Load(bytes) => self.load(bytes).inspect_err(|_| drop(std::fs::remove_file(&self.path))),
+            Trim::Load(_) if self.given_up.load(Ordering::Relaxed) => Ok(()),
+            Trim::Load(bytes) => self.load(bytes).inspect_err(|error| {
+                drop(std::fs::remove_file(&self.path));
+                self.give_up_if_unsupported(error);
+            }),
         }
     }
 
     fn load(&self, bytes: u64) -> io::Result<()> {
         let file = File::create(&self.path)?;
-        // Really set aside: a file with a hole in it would take up nothing.
-        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-        Ok(())
+        (self.set_aside)(&file, bytes)
     }
+
+    fn give_up_if_unsupported(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::Unsupported && !self.given_up.swap(true, Ordering::Relaxed) {
+            let path = self.path.display();
+            tracing::warn!(%path, "the file system cannot set bytes aside, there is no ballast file: keep the volume from filling up");
+        }
+    }
+}
+
+/// Sets bytes aside really: a file with a hole in it would take up nothing, and neither do zeros where they are compressed.
+fn set_aside(file: &File, bytes: u64) -> io::Result<()> {
+    Ok(fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 
 #[cfg(test)]
@@ -117,5 +138,33 @@ mod tests {
         assert!(blocks * 512 >= 3 * MIB, "{blocks}");
         ballast.carry_out(Trim::Drop).unwrap();
         assert_eq!(ballast.bytes(), 0);
+    }
+
+    #[test]
+    fn where_bytes_cannot_be_set_aside_it_is_tried_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ballast = Ballast {
+            set_aside: |_, _| Err(rustix::io::Errno::OPNOTSUPP.into()),
+            ..Ballast::of(dir.path())
+        };
+        let load = Trim::Load(3 * MIB);
+        assert_eq!(ballast.carry_out(load).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert!(!dir.path().join(NAME).exists());
+        // Whatever it still did would fail.
+        drop(dir);
+        ballast.clone().carry_out(load).unwrap();
+    }
+
+    #[test]
+    fn where_there_was_no_room_it_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ballast = Ballast {
+            set_aside: |_, _| Err(rustix::io::Errno::NOSPC.into()),
+            ..Ballast::of(dir.path())
+        };
+        assert!(ballast.carry_out(Trim::Load(3 * MIB)).is_err());
+        ballast.set_aside = set_aside;
+        ballast.carry_out(Trim::Load(3 * MIB)).unwrap();
+        assert_eq!(ballast.bytes(), 3 * MIB);
     }
 }
