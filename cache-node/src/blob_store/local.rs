@@ -122,7 +122,7 @@ impl BlobStore for LocalBlobStore {
     async fn space(&self) -> Result<Space, StoreError> {
         let (shared, at) = (Arc::clone(&self.shared), self.shared.layout.root());
         let measured = move || shared.budget.space(shared.layout.root());
-        let measured = self.shared.patience.run(patience::STEP, measured).await;
+        let measured = self.shared.writes.run(patience::STEP, measured).await;
         measured.unwrap_or_else(|error| Err(StoreError::new("measure", at, error)))
     }
 

@@ -64,7 +64,7 @@ impl OpenBlob {
             .map_err(|_| ReadError::Busy)?;
         let (at, store) = (key.clone(), Arc::clone(shared));
         let opening = move || BlobFile::open(store, at, descriptor);
-        let opened = shared.patience.run(patience::STEP, opening).await;
+        let opened = shared.reads.run(patience::STEP, opening).await;
         let file = opened.unwrap_or_else(|source| Err(io_error(key, source)))?;
         Ok(Self(shared.share_open(key, file)))
     }
@@ -151,7 +151,7 @@ impl BlobFile {
         let file = Arc::clone(self);
         let read = self
             .shared
-            .patience
+            .reads
             .run(patience::STEP, move || file.read_blocking(chunk, sum));
         read.await.unwrap_or_else(|error| Err(io_error(&self.key, error)))
     }

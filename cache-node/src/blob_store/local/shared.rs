@@ -30,7 +30,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Arc<Buffers>,
     pub(super) descriptors: Arc<Semaphore>,
-    pub(super) patience: Arc<Patience>,
+    pub(super) reads: Arc<Patience>,
+    pub(super) writes: Arc<Patience>,
     open: Mutex<HashMap<BlobKey, Weak<BlobFile>>>,
     n_temporary: AtomicU64,
 }
@@ -47,7 +48,8 @@ impl Shared {
             index,
             buffers: Arc::default(),
             descriptors: Arc::new(Semaphore::new(options.open_blobs_max)),
-            patience: Arc::default(),
+            reads: Arc::default(),
+            writes: Arc::default(),
             open: Mutex::default(),
             n_temporary: AtomicU64::new(0),
         };

@@ -69,7 +69,7 @@ impl LocalWriter {
         let verifier = key.digest.verifier()?;
         let (store, key) = (Arc::clone(shared), key.clone());
         let create = move || Sink::create(store, key, verifier, expected_bytes);
-        let sink = shared.patience.run(patience::BEGIN, create).await;
+        let sink = shared.writes.run(patience::BEGIN, create).await;
         let sink =
             sink.unwrap_or_else(|error| Err(write_error(shared, "start writing in", shared.layout.root(), error)))?;
         Ok(Self {
@@ -90,7 +90,7 @@ impl BlobWriter for LocalWriter {
         self.last.clone_from(&batch);
         let sink = Arc::clone(&self.sink);
         let append = move || sink.append(&batch, before);
-        let appended = self.sink.shared.patience.run(patience::STEP, append).await;
+        let appended = self.sink.shared.writes.run(patience::STEP, append).await;
         appended.unwrap_or_else(|error| Err(self.sink.error("write", error)))?;
         self.stored_bytes = self.given_bytes;
         self.last.clear();
@@ -123,7 +123,7 @@ impl VerifiedBlob for Verified {
     async fn commit(self: Box<Self>) -> Result<BlobStat, WriteError> {
         let sink = Arc::clone(&self.sink);
         let commit = move || self.sink.commit(&self.sums);
-        let committed = sink.shared.patience.run(patience::COMMIT, commit).await;
+        let committed = sink.shared.writes.run(patience::COMMIT, commit).await;
         committed.unwrap_or_else(|error| Err(sink.error("commit", error)))
     }
 }
@@ -251,7 +251,7 @@ impl Hash {
 
 impl Temporary {
     fn new(shared: &Shared, path: PathBuf) -> Self {
-        let patience = Arc::clone(&shared.patience);
+        let patience = Arc::clone(&shared.writes);
         Self { path, patience }
     }
 }
