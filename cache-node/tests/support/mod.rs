@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use cache_node::{Config, start};
 use daemon::readiness::Readiness;
-use daemon::shutdown::Shutdown;
+use daemon::shutdown::{Cause, Shutdown};
 use daemon::telemetry::Metrics;
 use testkit::{FakeRegistry, Image, Pull, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const SOON: Duration = Duration::from_secs(20);
+/// What still waits for a source that hangs then is dropped.
+const END_MAX: Duration = Duration::from_secs(4);
 /// A node of a cluster of its own.
 pub struct Node {
     pub url: String,
@@ -137,6 +139,17 @@ async fn ask(address: &str, head: &str) -> String {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.shutdown.abort();
+        end(&[&self.shutdown]);
     }
+}
+
+/// Ends nodes as their program would, so that their databases are closed before the test's process ends.
+pub fn end(nodes: &[&Shutdown]) {
+    tokio::task::block_in_place(|| {
+        for node in nodes {
+            node.begin(Cause::Requested("the test is over"));
+        }
+        let ending = nodes.iter().map(|node| node.run(END_MAX));
+        tokio::runtime::Handle::current().block_on(futures::future::join_all(ending));
+    });
 }

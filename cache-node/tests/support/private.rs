@@ -74,6 +74,13 @@ pub struct Cluster {
     pub data: tempfile::TempDir,
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let nodes: Vec<&Shutdown> = self.nodes.iter().map(|node| &node.shutdown).collect();
+        super::end(&nodes);
+    }
+}
+
 impl Cluster {
     pub async fn start(source: &FakeRegistry) -> Self {
         Self::of(3, source).await
@@ -200,12 +207,6 @@ impl Cluster {
             .manifest(&self.url(node), Method::GET, &repository, &reference, &call)
             .await?;
         Ok(found.notes.stale)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.nodes.iter().for_each(|node| node.shutdown.abort());
     }
 }
 
