@@ -4,13 +4,13 @@
 //! costs a second fetch, never a wrong byte.
 
 use std::num::NonZeroU8;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::task::TaskSet;
 use meta::placement;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use upstream::{NodeClient, NodeUrl, NodeUrlError};
 
 use crate::config::PeerAddress;
@@ -23,10 +23,6 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// How often it looks.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
-/// How long after a node came (back) another may still be fetching what is its turn now: long enough for ten gigabytes
-/// at 100 Mb/s.
-const TURNS_SETTLE: Duration = Duration::from_secs(15 * 60);
-
 /// One cache node's place, from 0; also its slot in the layout.
 pub type Ordinal = u32;
 
@@ -35,7 +31,6 @@ pub struct Tier {
     own: Ordinal,
     copies: usize,
     peers: Vec<Peer>,
-    came: Mutex<Instant>,
 }
 
 /// Another cache node, or this one.
@@ -89,13 +84,7 @@ impl Tier {
         };
         let peers = peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
         let copies = usize::from(copies.get()).min(peers.len());
-        let came = Mutex::new(Instant::now());
-        Ok(Self {
-            own,
-            copies,
-            peers,
-            came,
-        })
+        Ok(Self { own, copies, peers })
     }
 
     /// This node's place.
@@ -151,12 +140,6 @@ impl Tier {
         }
     }
 
-    /// Whether a node, this one included, came or came back lately, so that what is one's turn may have been another's
-    /// when it was begun.
-    pub fn turns_changed_lately(&self) -> bool {
-        self.came.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < TURNS_SETTLE
-    }
-
     /// Waits until every other node has answered, at most [`SETTLE_MAX`]. Nodes that start together see each other
     /// silent at first; who serves with that opinion fetches what another fetches too.
     pub async fn settle(&self) {
@@ -186,7 +169,6 @@ impl Tier {
         let Some(peer) = self.peer(ordinal) else { return };
         peer.heard.store(true, Ordering::Relaxed);
         if !peer.alive.swap(true, Ordering::Relaxed) {
-            *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             tracing::info!(peer = ordinal, "cache node answers again");
         }
     }
@@ -271,19 +253,6 @@ mod tests {
         tier.mark_dead(2);
         tier.settle().await;
         assert!(begun.elapsed() >= SETTLE_MAX);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn turns_settle_a_while_after_a_node_came_back() {
-        let tier = tier(0, 3, 3);
-        assert!(tier.turns_changed_lately());
-        tokio::time::advance(TURNS_SETTLE).await;
-        assert!(!tier.turns_changed_lately());
-        tier.mark_alive(1);
-        assert!(!tier.turns_changed_lately(), "it had never gone");
-        tier.mark_dead(1);
-        tier.mark_alive(1);
-        assert!(tier.turns_changed_lately());
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //!
 //! What the state says is present somewhere is asked for where it should be. What is not is fetched by its first
 //! living owner, and by everyone else from that owner, so that the source sees one fetch. When the owner dies, the next
-//! in rank goes on from the bytes it has. An owner that has just come back asks the others first: one of them may be at
-//! it already.
+//! in rank goes on from the bytes it has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -186,29 +185,22 @@ impl Progress {
         }
     }
 
-    /// Whether nothing came yet and nobody failed. Later on others may be waiting for this node, and two must not wait for
-    /// each other.
-    fn is_at_the_beginning(&self) -> bool {
-        self.received_bytes == 0 && self.failed.is_empty() && !self.is_announced
-    }
-
     fn step(&self, tier: &Tier, digest: &Digest, scope: Scope) -> Option<Step> {
         let ranking = tier.ranking(digest.as_str());
         let usable = |ordinal: &Ordinal| tier.is_alive(*ordinal) && !self.failed.contains(ordinal);
-        let not_asked =
-            |ordinal: &&Ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal);
-        let other = ranking.iter().find(not_asked).copied().map(Step::Copy);
-        if scope.present && other.is_some() {
-            return other;
+        if scope.present {
+            let holder = ranking
+                .iter()
+                .find(|ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal));
+            if let Some(holder) = holder {
+                return Some(Step::Copy(*holder));
+            }
         }
         if scope.owner
-            && let Some(owner) = ranking.iter().copied().find(usable)
+            && let Some(owner) = ranking.into_iter().find(usable)
             && owner != tier.own()
         {
             return Some(Step::Owner(owner));
-        }
-        if scope.upstream && self.is_at_the_beginning() && tier.turns_changed_lately() && other.is_some() {
-            return other;
         }
         scope.upstream.then_some(Step::Upstream)
     }

@@ -7,14 +7,7 @@ const EVERYONE: Scope = Scope {
     upstream: true,
 };
 
-async fn tier(own: Ordinal) -> Tier {
-    let tier = new_tier(own);
-    tokio::time::advance(Duration::from_secs(3600)).await;
-    assert!(!tier.turns_changed_lately());
-    tier
-}
-
-fn new_tier(own: Ordinal) -> Tier {
+fn tier(own: Ordinal) -> Tier {
     let address = |ordinal| PeerAddress {
         ordinal,
         grpc: format!("http://127.0.0.1:{}", 5100 + ordinal),
@@ -51,9 +44,9 @@ fn broken() -> SourceError {
 
 #[tokio::test(start_paused = true)]
 async fn the_owner_fetches_and_everyone_else_asks_the_owner() {
-    let owner = tier(0).await.ranking(digest().as_str())[0];
+    let owner = tier(0).ranking(digest().as_str())[0];
     for own in 0..3 {
-        let step = progress().step(&tier(own).await, &digest(), EVERYONE);
+        let step = progress().step(&tier(own), &digest(), EVERYONE);
         let expected = if own == owner {
             Step::Upstream
         } else {
@@ -65,14 +58,14 @@ async fn the_owner_fetches_and_everyone_else_asks_the_owner() {
 
 #[tokio::test(start_paused = true)]
 async fn when_the_owner_breaks_off_the_next_in_rank_fetches() {
-    let ranking = tier(0).await.ranking(digest().as_str());
+    let ranking = tier(0).ranking(digest().as_str());
     let (first, second, third) = (ranking[0], ranking[1], ranking[2]);
     for (own, expected) in [(second, Step::Upstream), (third, Step::Owner(second))] {
         let mut progress = progress();
-        progress.last = progress.step(&tier(own).await, &digest(), EVERYONE);
+        progress.last = progress.step(&tier(own), &digest(), EVERYONE);
         assert!(progress.learn(&failure(Step::Owner(first), 1000, broken())));
         assert_eq!(
-            progress.step(&tier(own).await, &digest(), EVERYONE),
+            progress.step(&tier(own), &digest(), EVERYONE),
             Some(expected),
             "node {own}"
         );
@@ -99,11 +92,11 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
         owner: false,
         upstream: true,
     };
-    let ranking = tier(0).await.ranking(digest().as_str());
+    let ranking = tier(0).ranking(digest().as_str());
     let own = ranking[0];
     let mut progress = progress();
     let mut steps = Vec::new();
-    while let Some(step) = progress.step(&tier(own).await, &digest(), scope) {
+    while let Some(step) = progress.step(&tier(own), &digest(), scope) {
         steps.push(step);
         progress.last = Some(step);
         let Step::Copy(peer) = step else { break };
@@ -111,32 +104,6 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
         assert!(progress.learn(&failure(step, 0, SourceError::NotFound)));
     }
     assert_eq!(steps, [Step::Copy(ranking[1]), Step::Copy(ranking[2]), Step::Upstream]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_that_has_just_come_asks_who_may_be_fetching_already() {
-    let ranking = new_tier(0).ranking(digest().as_str());
-    let tier = new_tier(ranking[0]);
-    let mut progress = progress();
-    for peer in [ranking[1], ranking[2]] {
-        let step = progress.step(&tier, &digest(), EVERYONE);
-        assert_eq!(step, Some(Step::Copy(peer)));
-        progress.last = step;
-        progress.asked_for_copies.insert(peer);
-        assert!(progress.learn(&failure(Step::Copy(peer), 0, SourceError::NotFound)));
-    }
-    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_goes_on_for_a_dead_owner_waits_for_nobody_who_may_wait_for_it() {
-    let ranking = new_tier(0).ranking(digest().as_str());
-    let tier = new_tier(ranking[1]);
-    let mut progress = progress();
-    progress.last = progress.step(&tier, &digest(), EVERYONE);
-    assert_eq!(progress.last, Some(Step::Owner(ranking[0])));
-    assert!(progress.learn(&failure(Step::Owner(ranking[0]), 1000, broken())));
-    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]
