@@ -68,17 +68,35 @@ impl Hanging {
             return;
         }
         drop(attempts);
-        let hanging = self.clone();
+        let attempt = Attempt {
+            hanging: self.clone(),
+            key,
+        };
         self.tasks.spawn("moved manifest", async move {
-            let fetch = hanging.manifests.by_digest(&key.0, &key.1, Asked::by_this_node());
+            let (repository, digest) = &attempt.key;
+            let fetch = attempt
+                .hanging
+                .manifests
+                .by_digest(repository, digest, Asked::by_this_node());
             // What came of it is seen by the next pull.
             timeout(ATTEMPT_MAX, fetch).await.ok();
-            hanging.lock().remove(&key);
         });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt in the background, over however it ends: pulls are served what is cached as long as it lasts.
+struct Attempt {
+    hanging: Hanging,
+    key: Key,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.hanging.lock().remove(&self.key);
     }
 }
 

@@ -54,13 +54,11 @@ fn forgotten(ledger: &MetaHandle, named: &[NodePlacement]) -> Result<Vec<NodePla
     let known = view::placements(&ledger.local()).map_err(|error| Status::internal(one_line(&error)))?;
     let unnamed = known.into_iter().map(|(node, _)| node);
     let unnamed = unnamed.filter(|node| named.iter().all(|placement| placement.node != *node));
-    let repositories = Vec::new;
-    Ok(unnamed
-        .map(|node| NodePlacement {
-            node,
-            repositories: repositories(),
-        })
-        .collect())
+    let nothing = |node| NodePlacement {
+        node,
+        repositories: Vec::new(),
+    };
+    Ok(unnamed.map(nothing).collect())
 }
 
 /// What is placed already on the nodes that are named, beside what is new. The controller that leads is the only one who
