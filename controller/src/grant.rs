@@ -8,8 +8,9 @@ use oci::Repository;
 use proto::v1::GrantInfo;
 
 use crate::action::SecretName;
-use crate::plan::grants::KEPT_FOR;
 
+/// How long a namespace keeps its grant after its last pod with a secret.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// A grant that was found, and not verified for long, is kept this long at least: its source may have been away, and its
 /// pods may be back in the morning.
 const FOUND_KEPT_FOR: Duration = Duration::from_secs(12 * 60 * 60);

@@ -6,7 +6,7 @@
 mod condition;
 mod desired;
 mod expiry;
-pub(crate) mod grants;
+mod grants;
 mod image_status;
 mod objects;
 mod places;

@@ -25,13 +25,18 @@ pub(crate) async fn keep_telling(tier: Tier, mut planned: watch::Receiver<Option
     }
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_working = true;
     loop {
         ticks.tick().await;
         let last = *planned.borrow();
-        if !is_working(last, Instant::now()) {
+        let works = is_working(last, Instant::now());
+        if was_working && !works {
             tracing::warn!(
                 "no plan was made for a while, or its places were not taken: the tier is not told that we live"
             );
+        }
+        was_working = works;
+        if !works {
             continue;
         }
         if let Err(error) = tier.place(PlaceRequest::default()).await {

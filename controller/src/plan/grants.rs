@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{ObjectsByImage, Policy, View};
 use crate::action::{Action, SecretName};
-use crate::grant::{Grant, GrantKey, GrantResult};
+use crate::grant::{Grant, GrantKey, GrantResult, KEPT_FOR};
 use crate::image::Image;
 use crate::pod::{PodFacts, Waiting};
 use crate::state::{State, TierView};
@@ -20,8 +20,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// After a refusal that no pod suffers from.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
-/// How long a namespace keeps its grant after its last pod with a secret.
-pub(crate) const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Secrets tried for one namespace and repository.
 const SECRETS_MAX: usize = 16;
 /// Images tried for one namespace and repository. Each may cost the source as many questions as there are secrets.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 use proto::v1 as pb;
-use sha2::{Digest, Sha256};
 
 use super::Manifest;
 use super::directory::hash;
@@ -126,9 +125,9 @@ impl Partials {
     }
 
     fn path(&self, manifest: &Manifest) -> PathBuf {
-        let digest = Sha256::digest(manifest.0.encode_to_vec());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.root.join(format!("{}-{digest}.{PARTIAL}", manifest.index()))
+        let digest = oci::Digest::sha256(&manifest.0.encode_to_vec());
+        self.root
+            .join(format!("{}-{}.{PARTIAL}", manifest.index(), digest.encoded()))
     }
 
     fn idle(&self, state: &State) -> io::Result<Vec<PathBuf>> {
