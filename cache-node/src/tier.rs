@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use daemon::task::TaskSet;
 use meta::placement;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use upstream::{NodeClient, NodeUrl, NodeUrlError};
 
 use crate::config::PeerAddress;
@@ -23,6 +23,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// How often it looks.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
+/// How long after a node came back another may still be at a fetch that it took over: long enough for ten gigabytes at
+/// 100 Mb/s.
+const TAKEN_OVER_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// One cache node's place, from 0; also its slot in the layout.
 pub type Ordinal = u32;
 
@@ -31,6 +35,7 @@ pub struct Tier {
     own: Ordinal,
     copies: usize,
     peers: Vec<Peer>,
+    came_back: Option<Instant>,
 }
 
 /// Another cache node, or this one.
@@ -84,7 +89,25 @@ impl Tier {
         };
         let peers = peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
         let copies = usize::from(copies.get()).min(peers.len());
-        Ok(Self { own, copies, peers })
+        Ok(Self {
+            own,
+            copies,
+            peers,
+            came_back: None,
+        })
+    }
+
+    /// Notes that this node was here before, and has been away until now.
+    pub fn after_absence(self) -> Self {
+        Self {
+            came_back: Some(Instant::now()),
+            ..self
+        }
+    }
+
+    /// Whether another node may still be at a fetch that it took over while this one was away.
+    pub fn has_come_back_lately(&self) -> bool {
+        self.came_back.is_some_and(|at| at.elapsed() < TAKEN_OVER_MAX)
     }
 
     /// This node's place.
@@ -253,6 +276,15 @@ mod tests {
         tier.mark_dead(2);
         tier.settle().await;
         assert!(begun.elapsed() >= SETTLE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_come_back_for_a_while() {
+        assert!(!tier(0, 3, 3).has_come_back_lately(), "it was never away");
+        let tier = tier(0, 3, 3).after_absence();
+        assert!(tier.has_come_back_lately());
+        tokio::time::advance(TAKEN_OVER_MAX).await;
+        assert!(!tier.has_come_back_lately());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! What the state says is present somewhere is asked for where it should be. What is not is fetched by its first
 //! living owner, and by everyone else from that owner, so that the source sees one fetch. When the owner dies, the next
-//! in rank goes on from the bytes it has.
+//! in rank goes on from the bytes it has. An owner that has just come back asks the others first: one of them may
+//! have gone on without it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -185,22 +186,29 @@ impl Progress {
         }
     }
 
+    /// Whether nothing came yet and nobody failed. Later on others may be waiting for this node, and two must not wait for
+    /// each other.
+    fn is_at_the_beginning(&self) -> bool {
+        self.received_bytes == 0 && self.failed.is_empty() && !self.is_announced
+    }
+
     fn step(&self, tier: &Tier, digest: &Digest, scope: Scope) -> Option<Step> {
         let ranking = tier.ranking(digest.as_str());
         let usable = |ordinal: &Ordinal| tier.is_alive(*ordinal) && !self.failed.contains(ordinal);
-        if scope.present {
-            let holder = ranking
-                .iter()
-                .find(|ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal));
-            if let Some(holder) = holder {
-                return Some(Step::Copy(*holder));
-            }
+        let not_asked =
+            |ordinal: &&Ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal);
+        let other = ranking.iter().find(not_asked).copied().map(Step::Copy);
+        if scope.present && other.is_some() {
+            return other;
         }
         if scope.owner
-            && let Some(owner) = ranking.into_iter().find(usable)
+            && let Some(owner) = ranking.iter().copied().find(usable)
             && owner != tier.own()
         {
             return Some(Step::Owner(owner));
+        }
+        if scope.upstream && self.is_at_the_beginning() && tier.has_come_back_lately() && other.is_some() {
+            return other;
         }
         scope.upstream.then_some(Step::Upstream)
     }

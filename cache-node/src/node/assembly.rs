@@ -90,7 +90,11 @@ impl Base {
         ledger: MetaHandle,
         tasks: TaskSet,
     ) -> Result<Self, StartError> {
-        let tier = Arc::new(Tier::new(config.ordinal, config.copies, &config.peers)?);
+        let tier = Tier::new(config.ordinal, config.copies, &config.peers)?;
+        let tier = Arc::new(match ledger.boot_count() {
+            0 | 1 => tier,
+            _ => tier.after_absence(),
+        });
         let nodes = NodeClient::new(tls::node_transport(tls));
         start_pings(&tier, &nodes, &tasks);
         layout::start(ledger.clone(), config.peers.clone(), &tasks);

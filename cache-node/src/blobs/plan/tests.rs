@@ -107,6 +107,32 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_that_has_just_come_asks_who_may_be_fetching_already() {
+    let ranking = tier(0).ranking(digest().as_str());
+    let tier = tier(ranking[0]).after_absence();
+    let mut progress = progress();
+    for peer in [ranking[1], ranking[2]] {
+        let step = progress.step(&tier, &digest(), EVERYONE);
+        assert_eq!(step, Some(Step::Copy(peer)));
+        progress.last = step;
+        progress.asked_for_copies.insert(peer);
+        assert!(progress.learn(&failure(Step::Copy(peer), 0, SourceError::NotFound)));
+    }
+    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_for_a_dead_owner_waits_for_nobody_who_may_wait_for_it() {
+    let ranking = tier(0).ranking(digest().as_str());
+    let tier = tier(ranking[1]).after_absence();
+    let mut progress = progress();
+    progress.last = progress.step(&tier, &digest(), EVERYONE);
+    assert_eq!(progress.last, Some(Step::Owner(ranking[0])));
+    assert!(progress.learn(&failure(Step::Owner(ranking[0]), 1000, broken())));
+    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_breaks_off_is_tried_again_while_bytes_come() {
     let mut progress = progress();
     progress.last = Some(Step::Upstream);

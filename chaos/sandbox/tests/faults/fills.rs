@@ -70,3 +70,31 @@ fn the_fetching_nodes_death_costs_the_source_less_than_5_percent() {
         "the source sent {sent} bytes of a blob of {SIZE}"
     );
 }
+
+#[test]
+fn a_node_that_comes_back_joins_the_fetch_that_went_on_without_it() {
+    const SIZE: u64 = 48_000_000;
+    let mut world = World::start(|cluster, _| cluster.restart(true));
+    let image = image("library/app").random_layer(SIZE as usize, 1).build();
+    let (digest, _) = image.largest_blob();
+    world.source.push(&image);
+    world.source.limit_rate(Some(4_000_000));
+    world.learn(&image);
+    let url = blob_url(world.cluster.proxy_url(), &image, digest);
+    let download = thread::spawn({
+        let (url, digest) = (url.clone(), digest.clone());
+        move || Download::open(&url, &digest).finish()
+    });
+    let fetching = world.fetching_node(digest, SIZE / 6);
+    world.cluster.kill(fetching).unwrap();
+    world.cluster.wait_restarted(fetching).unwrap();
+    assert!(!download.is_finished(), "too late to join anything");
+    let own = blob_url(&world.listeners()[fetching], &image, digest);
+    Download::open(&own, digest).finish();
+    download.join().unwrap();
+    let sent = world.source.bytes_sent(digest);
+    assert!(
+        sent < SIZE / 100 * 105,
+        "the source sent {sent} bytes of a blob of {SIZE}"
+    );
+}
