@@ -50,6 +50,43 @@ impl Cluster {
         self.client("helm", arguments, None)
     }
 
+    /// Runs Helm 4, on a cluster of our own making.
+    ///
+    /// # Errors
+    /// As [`Cluster::helm`].
+    pub fn helm4(&self, arguments: &[&str]) -> Result<String> {
+        self.client("helm4", arguments, None)
+    }
+
+    /// The version of Kubernetes, such as `v1.34.9`.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub fn version(&self) -> Result<String> {
+        let answer: Value = serde_json::from_str(&self.kubectl(&["get", "--raw", "/version"])?)?;
+        Ok(answer["gitVersion"].as_str().context("a version")?.to_owned())
+    }
+
+    /// Applies manifests, as they are written, by the server.
+    ///
+    /// # Errors
+    /// If the API server refuses one.
+    pub fn apply_manifests(&self, manifests: &str) -> Result<()> {
+        let arguments = ["apply", "--server-side", "--filename", "-"];
+        self.client("kubectl", &arguments, Some(manifests))?;
+        Ok(())
+    }
+
+    /// Deletes what manifests name, as far as it is there, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If something does not go.
+    pub fn delete_manifests(&self, manifests: &str) -> Result<()> {
+        let arguments = ["delete", "--ignore-not-found", "--filename", "-"];
+        self.client("kubectl", &arguments, Some(manifests))?;
+        Ok(())
+    }
+
     /// Applies one object.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::access::{checkout, with_env};
+use crate::access::with_env;
 use crate::cluster::Cluster;
+use crate::installer::Installer;
 use crate::{shell, wait};
 
 /// The Helm release.
@@ -34,9 +35,6 @@ const PACK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// From `helm install` to everything ready.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
-
-/// For a namespace to end, with the pods in it.
-const GONE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// An installation.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ impl Kuik {
     /// If something is not ready within a minute.
     pub fn install(cluster: &Cluster, image: &str, values: &[&str]) -> Result<Self> {
         let started = wait::now();
-        helm_upgrade(cluster, image, values)?;
+        Installer::Helm3.install(cluster, image, values)?;
         wait_ready(cluster, READY_DEADLINE)?;
         Ok(Self {
             image: image.to_owned(),
@@ -83,7 +81,7 @@ impl Kuik {
     /// # Errors
     /// If something is not ready in time.
     pub fn upgrade(&self, cluster: &Cluster, values: &[&str], deadline: Duration) -> Result<()> {
-        helm_upgrade(cluster, &self.image, values)?;
+        Installer::Helm3.install(cluster, &self.image, values)?;
         wait_ready(cluster, deadline)
     }
 
@@ -94,28 +92,6 @@ impl Kuik {
     pub fn rollback(&self, cluster: &Cluster, deadline: Duration) -> Result<()> {
         cluster.helm(&["rollback", RELEASE, "--namespace", NAMESPACE])?;
         wait_ready(cluster, deadline)
-    }
-
-    /// Uninstalls the release, if it is there; namespaces and definitions of objects stay.
-    ///
-    /// # Errors
-    /// If helm fails.
-    pub fn uninstall(cluster: &Cluster) -> Result<()> {
-        cluster.helm(&[
-            "uninstall",
-            RELEASE,
-            "--ignore-not-found",
-            "--namespace",
-            NAMESPACE,
-            "--wait",
-            "--timeout",
-            "100s",
-        ])?;
-        wait::until(GONE_DEADLINE, "the proxies' namespace to be gone", || {
-            let found = cluster.kubectl(&["get", "namespace", PROXY_NAMESPACE, "--ignore-not-found"])?;
-            Ok(found.is_empty().then_some(()))
-        })?;
-        Ok(())
     }
 }
 
@@ -143,35 +119,6 @@ pub fn wait_ready(cluster: &Cluster, deadline: Duration) -> Result<()> {
         }
         bail!("not ready: {}", waiting.join(", "))
     })?;
-    Ok(())
-}
-
-fn helm_upgrade(cluster: &Cluster, image: &str, values: &[&str]) -> Result<()> {
-    let chart = checkout().join("charts/kube-image-keeper");
-    let chart = chart.to_string_lossy();
-    let (repository, tag) = image.rsplit_once(':').context("an image has a tag")?;
-    let (registry, repository) = repository.split_once('/').context("an image has a registry")?;
-    let settings = [
-        format!("image.registry={registry}"),
-        format!("image.repository={repository}"),
-        format!("image.tag={tag}"),
-        "insecureRegistries={http://source.kuik.test,http://private.kuik.test}".to_owned(),
-        "registry.persistence.size=5Gi".to_owned(),
-    ];
-    let mut arguments = vec![
-        "upgrade",
-        "--install",
-        RELEASE,
-        &chart,
-        "--namespace",
-        NAMESPACE,
-        "--create-namespace",
-    ];
-    for setting in &settings {
-        arguments.extend(["--set", setting]);
-    }
-    arguments.extend(values);
-    cluster.helm(&arguments)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 mod access;
 mod cluster;
+mod installer;
 mod kuik;
 mod machine;
 mod object;
@@ -18,6 +19,7 @@ mod stage;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use installer::Installer;
 pub use kuik::{Kuik, NAMESPACE, PROXY_NAMESPACE, RELEASE, wait_ready};
 pub use machine::{Machine, Source};
 pub use object::{Deployment, PASSWORD, Pod, pull_secret, pull_secret_of};

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::access::{Access, KUBECONFIG_VARIABLE};
 use crate::cluster::Cluster;
+use crate::installer::Installer;
 use crate::kuik::{Kuik, forget_volumes};
 use crate::machine::{Machine, Source};
 use crate::report;
@@ -96,7 +97,7 @@ impl Stage {
     /// If something of it does not go.
     pub fn remove_kuik(&mut self) {
         self.forget_kuik();
-        self.must(Kuik::uninstall(self.cluster()));
+        self.must(Installer::Helm3.uninstall(self.cluster(), self.image(), &[]));
         self.must(forget_volumes(self.cluster()));
     }
 

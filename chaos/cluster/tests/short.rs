@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cluster::pods::{image_of, is_ready, name_of, node_of};
-use cluster::{Cluster, Deployment, Kuik, NAMESPACE, PROXY_NAMESPACE, Pod, Source, Stage, wait};
+use cluster::{Cluster, Deployment, Installer, NAMESPACE, PROXY_NAMESPACE, Pod, Source, Stage, wait};
 use serde_json::{Value, json};
 
 /// For a pod that is pulled through the cache, on a busy machine.
@@ -254,7 +254,7 @@ fn an_uninstall_leaves_nothing_that_waits_for_kuik() {
     let waiting = Pod::new("uninstall-waiting", "source.kuik.test/not-there-yet:1");
     stage.must(stage.cluster().apply(&waiting.manifest()));
     stage.forget_kuik();
-    stage.must(Kuik::uninstall(stage.cluster()));
+    stage.must(Installer::Helm3.uninstall(stage.cluster(), stage.image(), &[]));
 
     let webhooks = stage.must(
         stage

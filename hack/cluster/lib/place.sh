@@ -26,6 +26,7 @@ containerd2=$KUIK_CACHE/containerd-$CONTAINERD_VERSION
 cni=$KUIK_CACHE/cni-plugins-$CNI_PLUGINS_VERSION
 coredns=$KUIK_CACHE/coredns-$COREDNS_VERSION
 helm=$KUIK_CACHE/helm-$HELM_VERSION
+helm4=$KUIK_CACHE/helm4-$HELM4_VERSION
 export PATH=$kubernetes:$helm:$PATH
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -38,9 +39,13 @@ node_names() { seq -f 'n%g' "$(cat "$state/nodes")"; }
 
 require_tools() {
   local path
-  for path in "$kubernetes" "$etcd" "$containerd2" "$cni" "$coredns" "$helm" "$images"; do
+  for path in "$kubernetes" "$etcd" "$containerd2" "$cni" "$coredns" "$helm" "$helm4" "$images"; do
     [ -d "$path" ] || die "no $path: run tools/setup cluster"
   done
+  # Every place has directories of its own there.
+  case $KUIK_CACHE/ in
+    /tmp/* | /run/*) die "no node could see its programs in $KUIK_CACHE: set KUIK_CACHE to a directory outside /tmp and /run" ;;
+  esac
 }
 
 # remember NODES CONTAINERD STORAGE: what a cluster is made of is decided when it is first started.

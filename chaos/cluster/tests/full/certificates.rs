@@ -110,7 +110,7 @@ fn secret(cluster: &Cluster, namespace: &str, name: &str) -> Result<Value> {
 }
 
 /// Waits until every program has read its new certificate.
-fn wait_loaded(cluster: &Cluster, since: &str, new_leaves: bool) -> Result<()> {
+pub(crate) fn wait_loaded(cluster: &Cluster, since: &str, new_leaves: bool) -> Result<()> {
     touch_pods(cluster, since)?;
     wait::until(LOADED, "every program to read its certificate", || {
         for component in ["registry", "proxy", "webhook"] {
@@ -245,7 +245,7 @@ fn base64_of(path: &Path) -> Result<String> {
 }
 
 /// The time, as `kubectl logs` takes it.
-fn now() -> Result<String> {
+pub(crate) fn now() -> Result<String> {
     let printed = Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"]).output();
     Ok(String::from_utf8(printed.context("start date")?.stdout)?
         .trim()

@@ -33,15 +33,13 @@ fn a_values_file_of_v1_installs() {
 fn the_api_server_takes_every_rendered_manifest_strictly() {
     let Some(stage) = Stage::enter() else { return };
     let chart = std::fs::canonicalize(CHART).unwrap();
-    let version = stage.must(stage.cluster().kubectl(&["get", "--raw", "/version"]));
-    let version: serde_json::Value = serde_json::from_str(&version).unwrap();
-    let version = version["gitVersion"].as_str().unwrap();
+    let version = stage.must(stage.cluster().version());
     for values in ["values.yaml", "values-ha.yaml"] {
         let values = chart.join(values);
         let rendered = stage.must(stage.cluster().helm(&[
             "template",
             "--kube-version",
-            version,
+            &version,
             // Beside what is installed, so that nothing of it is an update.
             "another",
             chart.to_str().unwrap(),

@@ -7,6 +7,8 @@ mod chart;
 mod control_plane;
 mod figures;
 mod freshness;
+mod installs;
+mod issuer;
 mod leak;
 mod nodes;
 mod private;
