@@ -46,7 +46,7 @@ pub(crate) struct UpArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Loopback address of the proxy; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS", default_value = LISTEN_DEFAULT)]
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN_DEFAULT, value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Copies of each blob [default: 3, or the number of nodes if that is less]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=NODES_MAX))]
@@ -97,11 +97,22 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 pub(crate) struct DemoSourceArguments {
     /// Loopback address to serve on
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// End when standard input ends
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
+}
+
+/// Parses an address with a port. `localhost` is the one of IPv4, as in the default.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| format!("not an address and a port, such as {LISTEN_DEFAULT}"))
 }
 
 /// Parses an image; clap prints an error without its causes, so they are put into it.
@@ -137,10 +148,17 @@ mod tests {
     }
 
     #[test]
+    fn localhost_is_an_address() {
+        assert_eq!(address("localhost:7440"), Ok("127.0.0.1:7440".parse().unwrap()));
+        assert_eq!(address("[::1]:7440"), Ok("[::1]:7440".parse().unwrap()));
+    }
+
+    #[test]
     fn wrong_arguments_are_named() {
         assert!(error_of(&["up", "--nodes", "0"]).contains("0 is not in 1..=9"));
         assert!(error_of(&["up", "--upstream", "quay.io"]).contains("HOST=URL"));
-        assert!(error_of(&["up", "--listen", "7439"]).contains("invalid socket address"));
+        assert!(error_of(&["up", "--listen", "7439"]).contains("such as 127.0.0.1:7439"));
+        assert!(error_of(&["up", "--listen", "localhost:port"]).contains("such as 127.0.0.1:7439"));
         assert!(error_of(&["up", "--replicas", "3"]).contains("--replicas"));
         assert!(error_of(&["explain", "No Image"]).contains("<IMAGE>"));
         assert!(error_of(&["explain", "NGINX"]).contains("lower-case"));

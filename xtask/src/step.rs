@@ -24,7 +24,7 @@ pub(crate) struct Report {
 pub(crate) fn run_all(steps: &[Step]) -> Report {
     let mut report = Report::default();
     for step in steps {
-        if timed(step.name, step.run).is_err() {
+        if timed(step.name, step.run, |()| true).is_err() {
             report.failed.push(step.name);
         }
     }
@@ -34,14 +34,15 @@ pub(crate) fn run_all(steps: &[Step]) -> Report {
 impl Report {
     /// Runs the tests after the steps, so that their count is the last thing printed.
     pub(crate) fn and_then_tests(mut self, run: impl FnOnce() -> Result<Counts>) -> Self {
-        match timed("test", run) {
+        match timed("test", run, |counts| counts.failed == 0) {
             Ok(counts) => self.counts = Some(counts),
-            Err(Failed) => {
+            Err(counts) => {
                 self.failed.push("test");
-                self.counts = Some(Counts {
+                let died = Counts {
                     failed: 1,
                     ..Counts::default()
-                });
+                };
+                self.counts = Some(counts.unwrap_or(died));
             }
         }
         self
@@ -52,14 +53,10 @@ impl Report {
         if !self.failed.is_empty() {
             eprintln!("\nfailed: {}", self.failed.join(", "));
         }
-        let tests_passed = match self.counts {
-            Some(counts) => {
-                println!("{counts}");
-                counts.failed == 0
-            }
-            None => true,
-        };
-        if self.failed.is_empty() && tests_passed {
+        if let Some(counts) = self.counts {
+            println!("{counts}");
+        }
+        if self.failed.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -67,23 +64,29 @@ impl Report {
     }
 }
 
-/// The step failed, and its error has been printed.
-struct Failed;
-
-fn timed<T>(name: &str, run: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failed> {
+/// Runs a step and says how it went. One that failed gives back what it came to, if it came to an end.
+fn timed<T>(
+    name: &str,
+    run: impl FnOnce() -> Result<T>,
+    is_well: impl FnOnce(&T) -> bool,
+) -> std::result::Result<T, Option<T>> {
     eprintln!("==> {name}");
     #[expect(clippy::disallowed_methods, reason = "a chore measures real time")]
     let started = Instant::now();
     let result = run();
     let seconds = started.elapsed().max(Duration::from_millis(1)).as_secs_f64();
     match result {
-        Ok(value) => {
+        Ok(value) if is_well(&value) => {
             eprintln!("    {name}: ok, {seconds:.1} s");
             Ok(value)
         }
+        Ok(value) => {
+            eprintln!("    {name}: FAILED, {seconds:.1} s");
+            Err(Some(value))
+        }
         Err(error) => {
             eprintln!("    {name}: FAILED, {seconds:.1} s: {error:#}");
-            Err(Failed)
+            Err(None)
         }
     }
 }
@@ -108,4 +111,26 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
         bail!("{status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tests_fail_the_report_and_keep_their_count() {
+        let counts = Counts {
+            passed: 2,
+            failed: 1,
+            skipped: 0,
+        };
+        let report = Report::default().and_then_tests(|| Ok(counts));
+        assert_eq!((report.failed, report.counts), (vec!["test"], Some(counts)));
+    }
+
+    #[test]
+    fn a_run_that_dies_is_one_failed_test() {
+        let report = Report::default().and_then_tests(|| bail!("no cargo"));
+        assert_eq!(report.counts.map(|counts| counts.failed), Some(1));
+    }
 }
