@@ -46,7 +46,7 @@ pub struct Config {
     pub listen: Listen,
     /// All cache nodes, this one included, by ordinal.
     pub peers: Vec<PeerAddress>,
-    /// Certificates for traffic between parts; without them it is plain.
+    /// Certificates for traffic between parts. Without them it is plain, and the peers' URLs say so.
     pub tls: Option<TlsFiles>,
     /// Source registries.
     pub upstream: UpstreamConfig,
@@ -240,6 +240,7 @@ impl RawConfig {
             reason: format!("not written, and {NODE_NAME_VARIABLE} does not end in a number"),
         })?;
         check_peers(&self.peers, ordinal)?;
+        check_schemes(&self.peers, self.tls.is_some())?;
         let copies = NonZeroU8::new(self.copies).ok_or_else(|| ConfigError::Value {
             key: "copies",
             reason: "at least one copy is needed".into(),
@@ -314,6 +315,28 @@ fn check_peers(peers: &[PeerAddress], own: u32) -> Result<(), ConfigError> {
     }
     if !ordinals.contains(&own) {
         return wrong(format!("this node's ordinal {own} is not listed"));
+    }
+    Ok(())
+}
+
+/// Plain traffic is spoken where the URLs say `http://`, never because a section is missing.
+fn check_schemes(peers: &[PeerAddress], tls: bool) -> Result<(), ConfigError> {
+    let scheme = if tls { "https://" } else { "http://" };
+    for peer in peers {
+        let Some(other) = [&peer.grpc, &peer.registry]
+            .into_iter()
+            .find(|url| !url.starts_with(scheme))
+        else {
+            continue;
+        };
+        let reason = match tls {
+            true => format!("is there, so peer {} is reached by https, not at {other}", peer.ordinal),
+            false => format!(
+                "is missing, so peer {} can be reached by http only, not at {other}",
+                peer.ordinal
+            ),
+        };
+        return Err(ConfigError::Value { key: "tls", reason });
     }
     Ok(())
 }
@@ -396,6 +419,21 @@ mod tests {
     fn a_key_that_does_not_exist_is_named() {
         let error = load(&format!("copy = 2\n{GOOD}")).unwrap_err();
         assert!(error.contains("copy") && error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn traffic_is_plain_only_where_the_urls_say_so() {
+        let secured = GOOD.replace("http://", "https://");
+        let forgotten = load(&secured).unwrap_err();
+        assert!(
+            forgotten.contains("tls") && forgotten.contains("is missing"),
+            "{forgotten}"
+        );
+        let tls = "\n[tls]\nca = \"ca\"\ncert = \"cert\"\nkey = \"key\"";
+        assert!(load(&format!("{secured}{tls}")).unwrap().tls.is_some());
+        let mixed = secured.replace("registry = \"https://", "registry = \"http://");
+        let mixed = load(&format!("{mixed}{tls}")).unwrap_err();
+        assert!(mixed.contains("http://127.0.0.1:5000"), "{mixed}");
     }
 
     #[test]

@@ -128,6 +128,18 @@ impl Gauges {
     }
 }
 
+/// Says why a node is not well, whenever there are more reasons or fewer than `n_before`.
+fn tell(reasons: &[String], n_before: &mut usize) {
+    if std::mem::replace(n_before, reasons.len()) == reasons.len() {
+        return;
+    }
+    if reasons.is_empty() {
+        tracing::info!("this node is well again");
+    } else {
+        tracing::warn!(reasons = reasons.join("; "), "this node is not well");
+    }
+}
+
 /// Credentials whose key is gone, as the leader counts them.
 pub(crate) fn lost_key_credentials() -> Gauge {
     gauge!("kube_image_keeper_node_lost_key_credentials")
@@ -138,11 +150,14 @@ pub fn start_gauges(reports: Arc<Reports>, tasks: &TaskSet) {
     let stop = tasks.stop_token();
     let keeping = async move {
         let gauges = Gauges::new();
+        let mut n_reasons = 0;
         let mut ticks = interval(GAUGES_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            gauges.set(&reports.status().await);
+            let status = reports.status().await;
+            gauges.set(&status);
+            tell(&status.degraded, &mut n_reasons);
         }
     };
     tasks.spawn("gauges", async move {

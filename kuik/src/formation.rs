@@ -26,7 +26,9 @@ const HINT_AFTER: Duration = Duration::from_secs(15);
 pub(crate) enum FormationError {
     #[error("{name} did not start: {reason}; its log is {log}")]
     ChildLost { name: String, reason: String, log: String },
-    #[error("no quorum yet after {FORMING_TIMEOUT:?}: {missing}; the logs are in {logs}")]
+    #[error(
+        "no quorum yet after {FORMING_TIMEOUT:?}: {missing}; look why in the logs in {logs}, then start it again: the data is kept"
+    )]
     NoQuorum { missing: String, logs: String },
     #[error(transparent)]
     Cluster(#[from] ClusterError),

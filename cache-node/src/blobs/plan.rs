@@ -23,6 +23,8 @@ use crate::tier::{Ordinal, Tier};
 const TRIES_MAX: u32 = 24;
 /// What a node holds it gives at once; two nodes that want copies of each other must not wait for each other.
 const COPY_PATIENCE: Duration = Duration::from_secs(3);
+/// A fetch that went on without this node has bytes to give now; otherwise the source is not kept waiting for.
+const JOIN_PATIENCE: Duration = Duration::from_secs(1);
 /// An owner that waits for its own source is waited for somewhat longer than it waits itself.
 const OWNER_PATIENCE: Duration = Duration::from_secs(35);
 /// Tries of the source registry in a row that bring nothing.
@@ -49,6 +51,8 @@ pub(super) struct Scope {
     pub(super) owner: bool,
     /// The source may be asked.
     pub(super) upstream: bool,
+    /// Nodes may be asked for what they fetch on anyone's behalf: they ask for no proof, so there has to be one here.
+    pub(super) join: bool,
 }
 
 impl Scope {
@@ -57,6 +61,7 @@ impl Scope {
         present: true,
         owner: false,
         upstream: false,
+        join: false,
     };
 }
 
@@ -75,6 +80,8 @@ struct Progress {
     failed: BTreeSet<Ordinal>,
     last: Option<Step>,
     is_announced: bool,
+    /// A node was silent when it was asked for what it fetches.
+    met_silence: bool,
 }
 
 /// Where to turn.
@@ -82,6 +89,8 @@ struct Progress {
 enum Step {
     /// Ask a node for what it holds.
     Copy(Ordinal),
+    /// Ask a node for what it holds or is fetching, before the source is asked.
+    Join(Ordinal),
     /// Ask the owner, who fetches.
     Owner(Ordinal),
     /// Fetch.
@@ -106,6 +115,7 @@ impl Plan {
         };
         match step {
             Step::Copy(ordinal) => Box::new(peer(ordinal, HOPS_LOCAL_ONLY, COPY_PATIENCE)),
+            Step::Join(ordinal) => Box::new(peer(ordinal, HOPS_LOCAL_ONLY, JOIN_PATIENCE)),
             Step::Owner(ordinal) => Box::new(peer(ordinal, HOPS_TO_OWNER, OWNER_PATIENCE)),
             Step::Upstream => Box::new(UpstreamSource {
                 sources: Arc::clone(&self.parts.sources),
@@ -130,7 +140,7 @@ impl SourcePlan for Plan {
         let step = self
             .progress
             .step(self.parts.peers.tier(), &self.parts.digest, self.parts.scope)?;
-        if let Step::Copy(peer) = step {
+        if let Step::Copy(peer) | Step::Join(peer) = step {
             self.progress.asked_for_copies.insert(peer);
         }
         if step == Step::Upstream && !std::mem::replace(&mut self.progress.is_announced, true) {
@@ -157,6 +167,7 @@ impl Progress {
             failed: BTreeSet::new(),
             last: None,
             is_announced: false,
+            met_silence: false,
         }
     }
 
@@ -173,12 +184,16 @@ impl Progress {
                 self.fruitless += 1;
                 self.fruitless < FRUITLESS_MAX && in_time
             }
+            (Some(Step::Join(_)), SourceError::NoProgress(_)) => {
+                self.met_silence = true;
+                true
+            }
             // A node that does not hold a copy, or not yet, may still be the owner that fetches it.
-            (Some(Step::Copy(_)), SourceError::NotFound | SourceError::NoProgress(_)) => true,
+            (Some(Step::Copy(_) | Step::Join(_)), SourceError::NotFound | SourceError::NoProgress(_)) => true,
             (Some(Step::Owner(_)), SourceError::NotFound | SourceError::Denied { .. } | SourceError::NoProgress(_)) => {
                 false
             }
-            (Some(Step::Copy(peer) | Step::Owner(peer)), _) => {
+            (Some(Step::Copy(peer) | Step::Join(peer) | Step::Owner(peer)), _) => {
                 self.failed.insert(peer);
                 in_time
             }
@@ -186,10 +201,10 @@ impl Progress {
         }
     }
 
-    /// Whether nothing came yet and nobody failed. Later on others may be waiting for this node, and two must not wait for
-    /// each other.
+    /// Whether nothing came yet and nobody failed or was silent. Later on others may be waiting for this node, and two must
+    /// not wait for each other.
     fn is_at_the_beginning(&self) -> bool {
-        self.received_bytes == 0 && self.failed.is_empty() && !self.is_announced
+        self.received_bytes == 0 && self.failed.is_empty() && !self.is_announced && !self.met_silence
     }
 
     fn step(&self, tier: &Tier, digest: &Digest, scope: Scope) -> Option<Step> {
@@ -197,9 +212,9 @@ impl Progress {
         let usable = |ordinal: &Ordinal| tier.is_alive(*ordinal) && !self.failed.contains(ordinal);
         let not_asked =
             |ordinal: &&Ordinal| **ordinal != tier.own() && usable(ordinal) && !self.asked_for_copies.contains(ordinal);
-        let other = ranking.iter().find(not_asked).copied().map(Step::Copy);
-        if scope.present && other.is_some() {
-            return other;
+        let other = ranking.iter().find(not_asked).copied();
+        if let Some(other) = other.filter(|_| scope.present) {
+            return Some(Step::Copy(other));
         }
         if scope.owner
             && let Some(owner) = ranking.iter().copied().find(usable)
@@ -207,8 +222,9 @@ impl Progress {
         {
             return Some(Step::Owner(owner));
         }
-        if scope.upstream && self.is_at_the_beginning() && tier.has_come_back_lately() && other.is_some() {
-            return other;
+        let may_join = scope.join && self.is_at_the_beginning() && tier.has_come_back_lately();
+        if let Some(other) = other.filter(|_| may_join) {
+            return Some(Step::Join(other));
         }
         scope.upstream.then_some(Step::Upstream)
     }

@@ -43,7 +43,7 @@ require_tools() {
     [ -d "$path" ] || die "no $path: run tools/setup cluster"
   done
   # Every place has directories of its own there.
-  case $KUIK_CACHE/ in
+  case $(realpath -m "$KUIK_CACHE")/ in
     /tmp/* | /run/*) die "no node could see its programs in $KUIK_CACHE: set KUIK_CACHE to a directory outside /tmp and /run" ;;
   esac
 }

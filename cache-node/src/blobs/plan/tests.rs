@@ -5,6 +5,7 @@ const EVERYONE: Scope = Scope {
     present: false,
     owner: true,
     upstream: true,
+    join: true,
 };
 
 fn tier(own: Ordinal) -> Tier {
@@ -91,6 +92,7 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
         present: true,
         owner: false,
         upstream: true,
+        join: false,
     };
     let ranking = tier(0).ranking(digest().as_str());
     let own = ranking[0];
@@ -113,12 +115,35 @@ async fn an_owner_that_has_just_come_asks_who_may_be_fetching_already() {
     let mut progress = progress();
     for peer in [ranking[1], ranking[2]] {
         let step = progress.step(&tier, &digest(), EVERYONE);
-        assert_eq!(step, Some(Step::Copy(peer)));
+        assert_eq!(step, Some(Step::Join(peer)));
         progress.last = step;
         progress.asked_for_copies.insert(peer);
-        assert!(progress.learn(&failure(Step::Copy(peer), 0, SourceError::NotFound)));
+        assert!(progress.learn(&failure(Step::Join(peer), 0, SourceError::NotFound)));
     }
     assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_silent_node_is_enough_to_ask_the_source() {
+    let ranking = tier(0).ranking(digest().as_str());
+    let tier = tier(ranking[0]).after_absence();
+    let mut progress = progress();
+    progress.last = progress.step(&tier, &digest(), EVERYONE);
+    progress.asked_for_copies.insert(ranking[1]);
+    let silence = SourceError::NoProgress(JOIN_PATIENCE);
+    assert!(progress.learn(&failure(Step::Join(ranking[1]), 0, silence)));
+    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_for_what_a_repository_is_not_proven_to_have() {
+    let unproven = Scope {
+        join: false,
+        ..EVERYONE
+    };
+    let ranking = tier(0).ranking(digest().as_str());
+    let tier = tier(ranking[0]).after_absence();
+    assert_eq!(progress().step(&tier, &digest(), unproven), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]

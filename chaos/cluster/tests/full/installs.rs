@@ -61,6 +61,8 @@ fn certificates_of_cert_manager_are_used_and_renewed() {
     stage.must(crate::certificates::wait_loaded(stage.cluster(), &since, true));
     stage.must(caches(&stage, "renewed"));
     stage.remove_kuik();
+    // With the Secrets, which are nobody's any more.
+    stage.must(stage.cluster().kubectl(&["delete", "namespace", NAMESPACE]));
     stage.must(issuer.uninstall(stage.cluster()));
 }
 

@@ -73,7 +73,7 @@ fn the_fetching_nodes_death_costs_the_source_less_than_5_percent() {
 
 #[test]
 fn a_node_that_comes_back_joins_the_fetch_that_went_on_without_it() {
-    const SIZE: u64 = 48_000_000;
+    const SIZE: u64 = 72_000_000;
     let mut world = World::start(|cluster, _| cluster.restart(true));
     let image = image("library/app").random_layer(SIZE as usize, 1).build();
     let (digest, _) = image.largest_blob();
@@ -89,7 +89,11 @@ fn a_node_that_comes_back_joins_the_fetch_that_went_on_without_it() {
     world.cluster.kill(fetching).unwrap();
     world.cluster.wait_restarted(fetching).unwrap();
     assert!(!download.is_finished(), "too late to join anything");
-    let own = blob_url(&world.listeners()[fetching], &image, digest);
+    let node = &world.listeners()[fetching];
+    let stranger = testkit::image("library/stranger").build();
+    let refused = sandbox::http::get(&blob_url(node, &stranger, digest)).unwrap();
+    assert_eq!(refused.status, 404, "another repository's source does not have it");
+    let own = blob_url(node, &image, digest);
     Download::open(&own, digest).finish();
     download.join().unwrap();
     let sent = world.source.bytes_sent(digest);
