@@ -282,7 +282,7 @@ impl Blobs {
             present,
             owner: asked.may_ask_owner(),
             upstream: true,
-            join: self.is_proven(repository, digest)?,
+            join: self.parts.peers.tier().has_come_back_lately() && self.is_proven(repository, digest)?,
         };
         self.fill(repository, digest, size_bytes, scope)
     }

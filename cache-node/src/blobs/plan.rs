@@ -51,7 +51,8 @@ pub(super) struct Scope {
     pub(super) owner: bool,
     /// The source may be asked.
     pub(super) upstream: bool,
-    /// Nodes may be asked for what they fetch on anyone's behalf: they ask for no proof, so there has to be one here.
+    /// Nodes may be at a fetch that they took over, and may be asked for it. They ask for no proof that the repository has
+    /// the blob, so there has to be one here.
     pub(super) join: bool,
 }
 
@@ -222,8 +223,7 @@ impl Progress {
         {
             return Some(Step::Owner(owner));
         }
-        let may_join = scope.join && self.is_at_the_beginning() && tier.has_come_back_lately();
-        if let Some(other) = other.filter(|_| may_join) {
+        if let Some(other) = other.filter(|_| scope.join && self.is_at_the_beginning()) {
             return Some(Step::Join(other));
         }
         scope.upstream.then_some(Step::Upstream)

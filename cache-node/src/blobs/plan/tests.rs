@@ -5,8 +5,11 @@ const EVERYONE: Scope = Scope {
     present: false,
     owner: true,
     upstream: true,
-    join: true,
+    join: false,
 };
+
+/// What a node may do that has just come back.
+const RETURNED: Scope = Scope { join: true, ..EVERYONE };
 
 fn tier(own: Ordinal) -> Tier {
     let address = |ordinal| PeerAddress {
@@ -111,50 +114,49 @@ async fn what_is_present_is_asked_for_at_every_node_before_it_is_fetched_again()
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_has_just_come_asks_who_may_be_fetching_already() {
     let ranking = tier(0).ranking(digest().as_str());
-    let tier = tier(ranking[0]).after_absence();
+    let tier = tier(ranking[0]);
     let mut progress = progress();
     for peer in [ranking[1], ranking[2]] {
-        let step = progress.step(&tier, &digest(), EVERYONE);
+        let step = progress.step(&tier, &digest(), RETURNED);
         assert_eq!(step, Some(Step::Join(peer)));
         progress.last = step;
         progress.asked_for_copies.insert(peer);
         assert!(progress.learn(&failure(Step::Join(peer), 0, SourceError::NotFound)));
     }
-    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+    assert_eq!(progress.step(&tier, &digest(), RETURNED), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_silent_node_is_enough_to_ask_the_source() {
     let ranking = tier(0).ranking(digest().as_str());
-    let tier = tier(ranking[0]).after_absence();
+    let tier = tier(ranking[0]);
     let mut progress = progress();
-    progress.last = progress.step(&tier, &digest(), EVERYONE);
+    progress.last = progress.step(&tier, &digest(), RETURNED);
     progress.asked_for_copies.insert(ranking[1]);
     let silence = SourceError::NoProgress(JOIN_PATIENCE);
     assert!(progress.learn(&failure(Step::Join(ranking[1]), 0, silence)));
-    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+    assert_eq!(progress.step(&tier, &digest(), RETURNED), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_for_what_a_repository_is_not_proven_to_have() {
     let unproven = Scope {
         join: false,
-        ..EVERYONE
+        ..RETURNED
     };
-    let ranking = tier(0).ranking(digest().as_str());
-    let tier = tier(ranking[0]).after_absence();
-    assert_eq!(progress().step(&tier, &digest(), unproven), Some(Step::Upstream));
+    let owner = tier(tier(0).ranking(digest().as_str())[0]);
+    assert_eq!(progress().step(&owner, &digest(), unproven), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_goes_on_for_a_dead_owner_waits_for_nobody_who_may_wait_for_it() {
     let ranking = tier(0).ranking(digest().as_str());
-    let tier = tier(ranking[1]).after_absence();
+    let tier = tier(ranking[1]);
     let mut progress = progress();
-    progress.last = progress.step(&tier, &digest(), EVERYONE);
+    progress.last = progress.step(&tier, &digest(), RETURNED);
     assert_eq!(progress.last, Some(Step::Owner(ranking[0])));
     assert!(progress.learn(&failure(Step::Owner(ranking[0]), 1000, broken())));
-    assert_eq!(progress.step(&tier, &digest(), EVERYONE), Some(Step::Upstream));
+    assert_eq!(progress.step(&tier, &digest(), RETURNED), Some(Step::Upstream));
 }
 
 #[tokio::test(start_paused = true)]
